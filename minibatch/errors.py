@@ -1,0 +1,109 @@
+"""Every exception that minibatch raises on purpose, drawn as a tree.
+
+::
+
+    MinibatchError
+    ├── OptionError            an option or a name that minibatch does not take      (also a ValueError)
+    ├── ConnectError           no MongoDB to talk to: absent, refused, wrong set     (also a ConnectionError)
+    │   └── EmbeddedError      the embedded MongoDB is missing or does not start
+    ├── StoreUnavailable       MongoDB went away in the middle of something          (also a ConnectionError)
+    ├── InvalidMessage         a message that cannot be stored; nothing was          (also a ValueError)
+    │   └── MessageTooLarge
+    ├── BacklogFull            ``max_backlog`` is reached and the stream is set to raise
+    ├── LeaseLost              somebody else does this work now: drop it, touch nothing
+    ├── WindowError            one attempt at a window failed
+    │   ├── WindowTimeout      the function ran longer than ``timeout``
+    │   └── WorkerDied         the worker process died while it ran the function
+    ├── IntegrityError         documents contradict each other; nothing was changed
+    └── MissingExtra           an optional package is not installed                  (also an ImportError)
+
+A message of ours says what was wrong, what happened to the data and what to do next. Connection strings in
+messages are masked before they get here (:func:`minibatch.connection.masked`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MinibatchError(Exception):
+    """Base of all exceptions raised by minibatch."""
+
+
+class OptionError(MinibatchError, ValueError):
+    """An option, or its value, that cannot be used; raised before anything is stored or started."""
+
+
+class ConnectError(MinibatchError, ConnectionError):
+    """No usable MongoDB at the given URL."""
+
+
+class EmbeddedError(ConnectError):
+    """The embedded MongoDB cannot be found or started."""
+
+
+class StoreUnavailable(MinibatchError, ConnectionError):
+    """MongoDB did not answer, or could not make a write durable, in time."""
+
+
+class InvalidMessage(MinibatchError, ValueError):
+    """A message that MongoDB could not store; nothing of it was stored.
+
+    :ivar path: where in the message, for example ``data.user.tags[3]``
+    """
+
+    def __init__(self, text: str, *, path: str = 'data') -> None:
+        super().__init__(text)
+        self.path = path
+
+
+class MessageTooLarge(InvalidMessage):
+    """A message above the size that MongoDB can store (16 MB less 16 KB for what the engine adds)."""
+
+
+class BacklogFull(MinibatchError):
+    """The stream holds ``max_backlog`` messages; what was being appended was not stored."""
+
+
+class LeaseLost(MinibatchError):
+    """The right to cut or to run went to another consumer: a normal outcome, with nothing left to do."""
+
+
+class WindowError(MinibatchError):
+    """One attempt at a window failed; the window is kept for the next one."""
+
+
+class WindowTimeout(WindowError):
+    """The function ran longer than ``timeout`` seconds."""
+
+
+class WorkerDied(WindowError):
+    """The process that ran the function died: killed, out of memory, ``os._exit``."""
+
+
+class IntegrityError(MinibatchError):
+    """Documents in the database contradict each other."""
+
+
+class MissingExtra(MinibatchError, ImportError):
+    """An optional dependency is not installed.
+
+    >>> str(MissingExtra('kafka', 'kafka-python'))
+    "kafka-python is not installed; install it with: pip install 'minibatch[kafka]'"
+    """
+
+    def __init__(self, extra: str, package: str) -> None:
+        super().__init__(f"{package} is not installed; install it with: pip install 'minibatch[{extra}]'")
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Suggest the known name nearest to *given*, as the end of a sentence; empty if none is near.
+
+    >>> did_you_mean('size_', ['size', 'interval'])
+    '; did you mean size?'
+    >>> did_you_mean('zzz', ['size'])
+    ''
+    """
+    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
+    return f'; did you mean {near[0]}?' if near else ''
