@@ -1,0 +1,48 @@
+# Each verb makes .venv by itself and installs into it what the verb needs; the second time it starts at once.
+#
+#   make demo ARGS='--seconds 15'     make test ARGS='tests/unit -k count'     make lint docs bench
+#   make test PYTHON=python3.12       (another Python: remove .venv first)
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+
+.PHONY: help demo test lint docs bench clean
+
+help:
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/installed-demo
+	@$(BIN)/minibatch demo $(ARGS)
+
+test: $(VENV)/installed-dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy --strict minibatch
+
+docs: $(VENV)/installed-dev
+	@$(BIN)/python -m pytest minibatch tests/unit/test_docs.py tests/acceptance/test_readme.py tests/acceptance/test_seed.py $(ARGS)
+
+bench: $(VENV)/installed-dev
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The stamps are touched last, so an install that was interrupted or failed is done again.
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo 'minibatch needs Python 3.10 or later; name one: make $(MAKECMDGOALS) PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || \
+	    { echo 'Python could not make a virtual environment; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	@touch $@
+
+$(VENV)/installed-%: $(VENV)/made pyproject.toml setup.py
+	@echo 'Installing minibatch[$*] into $(VENV) (only this once) ...'
+	@$(PIP) --editable '.[$*]' || { echo 'The install failed: pip says above why. Nothing was run.' >&2; exit 1; }
+	@touch $@
