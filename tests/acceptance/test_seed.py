@@ -11,6 +11,7 @@ import socket
 import urllib.error
 import urllib.request
 from ast import literal_eval
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,16 @@ def show(window):
 
 
 @pytest.fixture
-def person(tmp_path: Path) -> Any:
+def person(tmp_path: Path, url: str) -> Iterator[Person]:
+    """Somebody with a MongoDB, as the document asks for."""
+    somebody = Person(tmp_path, url)
+    yield somebody
+    somebody.leave()
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path) -> Iterator[Person]:
+    """Somebody without one."""
     somebody = Person(tmp_path)
     yield somebody
     somebody.leave()
@@ -165,10 +175,10 @@ def free_5000() -> bool:
         return sock.connect_ex(('127.0.0.1', 5000)) != 0
 
 
-def test_quick_start(person: Person) -> None:
+def test_quick_start(newcomer: Person) -> None:
     """Producer and consumer run at the same time; windows of two arrive in order while messages are still coming."""
-    producer = person.start('producer.py', PRODUCER)
-    consumer = person.start('consumer.py', CONSUMER)
+    producer = newcomer.start('producer.py', PRODUCER)
+    consumer = newcomer.start('consumer.py', CONSUMER)
     consumer.wait_until(lambda: len(consumer.lines) >= 2)
     consumer.interrupt()
     consumer.end()
@@ -180,7 +190,7 @@ def test_quick_start(person: Person) -> None:
     assert all(len(window) == 2 and set(message) == {'date'} for window in windows for message in window)
     dates = sorted(message['date'] for window in windows for message in window)
     assert len(set(dates)) == len(dates), 'a message came twice'
-    wait_until(lambda: not person.processes(), 60, what='the embedded server to end with its last client')
+    wait_until(lambda: not newcomer.processes(), 60, what='the embedded server to end with its last client')
 
 
 def test_keep_true_keeps_buffer_and_windows(person: Person) -> None:
@@ -214,7 +224,7 @@ def test_streaming_app(person: Person, source: str) -> None:
         assert get('http://localhost:5000/') == (200, 'hello from any flask app')
     app.interrupt()
     app.end()
-    wait_until(lambda: not person.processes(), 60, what='consumer and embedded server to end')
+    wait_until(lambda: not person.processes(), 60, what='the consumer to end')
 
 
 def _done(body: str) -> Any:

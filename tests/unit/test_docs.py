@@ -1,0 +1,57 @@
+"""The documentation holds together: what is linked exists, and what is named in the code is explained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md'), *(ROOT / 'benchmarks').glob('*.md')])
+LINK = re.compile(r'(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)')
+
+
+def without_code(text: str) -> str:
+    """A page's text without its code blocks, in which brackets mean something else."""
+    return re.sub(r'^```.*?^```', '', text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a page's headings make, as the usual renderers name them."""
+    headings = re.findall(r'^#+ +(.+)$', without_code(page.read_text(encoding='utf-8')), flags=re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
+
+
+def links() -> Iterator[object]:
+    for page in PAGES:
+        for match in LINK.finditer(without_code(page.read_text(encoding='utf-8'))):
+            target = match[1] or match[2]
+            if not re.match(r'[a-z]+:', target):
+                yield pytest.param(page, target, id=f'{page.relative_to(ROOT)}->{target}')
+
+
+@pytest.mark.parametrize(('page', 'target'), list(links()))
+def test_a_link_leads_somewhere(page: Path, target: str) -> None:
+    name, _, anchor = target.partition('#')
+    there = (page.parent / name).resolve() if name else page
+    assert there.exists()
+    if anchor and there.suffix == '.md':
+        assert anchor in anchors(there)
+
+
+@pytest.mark.parametrize('page', [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
+def test_a_page_names_files_that_exist(page: Path) -> None:
+    """Paths of the project in a page's text, such as ``minibatch/runner.py`` or ``tests/faults/``."""
+    named = re.findall(r'`((?:minibatch|tests|docs|benchmarks|examples)/[\w./-]*)`', page.read_text(encoding='utf-8'))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_point_of_the_protocol_is_explained() -> None:
+    """The table of crash rules has a line for each named point of the code, and for no other."""
+    code = '\n'.join(path.read_text(encoding='utf-8') for path in (ROOT / 'minibatch').rglob('*.py'))
+    reached = set(re.findall(r"reached\('([\w:]+)'\)", code))
+    page = (ROOT / 'docs/design/protocol.md').read_text(encoding='utf-8')
+    explained = set(re.findall(r'^\| `([\w-]+:[\w-]+)` \|', page, flags=re.MULTILINE))
+    assert explained == reached
