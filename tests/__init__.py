@@ -1,0 +1,1 @@
+"""The tests of minibatch: real MongoDB servers, real processes, real faults."""

@@ -1,0 +1,136 @@
+"""What every test may use: a real MongoDB, a database of the test's own, and a stream's name.
+
+One ``mongod`` as a replica set of one serves the whole session; it ends with pytest, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import mongod, oracle
+from tests.support.world import World
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope='session')
+def server() -> Iterator[mongod.Deployment]:
+    """The session's replica set of one node."""
+    with mongod.Deployment(1, 'rs0', {'minSnapshotHistoryWindowInSeconds': 0}) as deployment:
+        yield deployment
+
+
+@pytest.fixture(scope='session')
+def alone() -> Iterator[mongod.Deployment]:
+    """A standalone server: no transactions, no change streams."""
+    with mongod.standalone() as deployment:
+        yield deployment
+
+
+@pytest.fixture(scope='session')
+def lonely() -> Iterator[mongod.Deployment]:
+    with mongod.replica_set(1) as deployment:
+        yield deployment
+
+
+@pytest.fixture
+def solo(lonely: mongod.Deployment) -> Iterator[mongod.Deployment]:
+    """A replica set of one that may be killed, paused and told to fail, unlike the session's."""
+    lonely.repair()
+    yield lonely
+    lonely.repair()
+
+
+@pytest.fixture(scope='session')
+def three_nodes() -> Iterator[mongod.Deployment]:
+    with mongod.replica_set(3) as deployment:
+        yield deployment
+
+
+@pytest.fixture
+def trio(three_nodes: mongod.Deployment) -> Iterator[mongod.Deployment]:
+    """A healthy replica set of three; whatever the test breaks is repaired for the next one."""
+    three_nodes.repair()
+    yield three_nodes
+    three_nodes.repair()
+
+
+@pytest.fixture
+def dbname(request: pytest.FixtureRequest) -> str:
+    name = re.sub(r'[^a-z0-9]+', '_', request.node.name.lower()).strip('_')
+    return f'{name[:40]}_{next(_numbers)}'
+
+
+@pytest.fixture
+def url(server: mongod.Deployment, dbname: str) -> Iterator[str]:
+    """A connection string with a database of the test's own, dropped afterwards."""
+    url = server.url(dbname)
+    yield url
+    with contextlib.suppress(ImportError):
+        from minibatch.connection import disconnect
+        disconnect(url)
+    server.client.drop_database(dbname)
+
+
+@pytest.fixture
+def db(server: mongod.Deployment, url: str, dbname: str) -> Any:
+    """The test's database, by a plain pymongo client."""
+    return server.client[dbname]
+
+
+@pytest.fixture
+def stream_name() -> str:
+    return 'clicks'
+
+
+@pytest.fixture
+def world(server: mongod.Deployment, dbname: str, tmp_path: Path) -> Iterator[World]:
+    """Processes and an oracle on the session's server."""
+    world = World(server, dbname, tmp_path)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def world_alone(alone: mongod.Deployment, dbname: str, tmp_path: Path) -> Iterator[World]:
+    """The same on a standalone server."""
+    world = World(alone, dbname, tmp_path)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def world_solo(solo: mongod.Deployment, dbname: str, tmp_path: Path) -> Iterator[World]:
+    """The same on a server that may be broken."""
+    world = World(solo, dbname, tmp_path)
+    yield world
+    solo.repair()
+    world.close()
+
+
+@pytest.fixture
+def world_of_three(trio: mongod.Deployment, dbname: str, tmp_path: Path) -> Iterator[World]:
+    """The same on a replica set of three."""
+    world = World(trio, dbname, tmp_path)
+    yield world
+    trio.repair()
+    world.close()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say what the fault tests counted."""
+    if not oracle.judged:
+        return
+    terminalreporter.section('what the fault tests counted')
+    terminalreporter.write_line(f'tests judged by the oracle: {oracle.judged}')
+    for f in fields(oracle.Verdict):
+        if f.name != 'examples':
+            terminalreporter.write_line(f'{f.name.replace("_", " ")}: {getattr(oracle.total, f.name)}')

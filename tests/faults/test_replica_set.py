@@ -1,0 +1,123 @@
+"""A replica set of three under load: its primary is killed, stepped down, restarted, paused, or left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+import pytest
+from pymongo.errors import PyMongoError
+
+import minibatch as mb
+from minibatch.errors import StoreUnavailable
+from tests.support.mongod import Deployment
+from tests.support.waiting import wait_until
+from tests.support.world import World
+
+
+def kill(trio: Deployment) -> None:
+    trio.primary.kill()
+
+
+def step_down(trio: Deployment) -> None:
+    trio.step_down()
+
+
+def restart(trio: Deployment) -> None:
+    node = trio.primary
+    node.stop()
+    node.start()
+
+
+def pause(trio: Deployment) -> None:
+    node = trio.primary
+    node.pause()
+    end = time.monotonic() + 10
+    wait_until(lambda: time.monotonic() > end, 11)  # the fault itself is ten seconds long
+    node.resume()
+
+
+@pytest.mark.parametrize('fault', [kill, step_down, restart, pause])
+@pytest.mark.parametrize('sink', ['plain', 'exactly_once'])
+def test_the_primary_fails_under_load(
+    world_of_three: World, trio: Deployment, fault: Callable[[Deployment], None], sink: str,
+) -> None:
+    if fault is pause and sink == 'plain':
+        pytest.skip('ten seconds; the other sink has it')
+    world = world_of_three
+    world.sink = sink
+    consumers = [world.consumer(lease=2), world.consumer(lease=2)]
+    producers = [world.producer('one', pause=0.005, patient=True), world.producer('bulk', batch=50, pause=0.05)]
+    world.wait_effects(300)
+
+    fault(trio)
+    before = world.acknowledged()
+    world._patiently(lambda: world.acknowledged() > before + 300, 30, 'appends to go on')
+    for producer in producers:
+        assert producer.alive, producer.said[-3000:]
+        producer.kill()
+    trio.repair()
+    world.wait_drained(30, rest=9)
+
+    for consumer in consumers:
+        assert consumer.alive, consumer.said[-3000:]
+    rest = {d['data']['id'] for d in world.db.buffer.find({'stream': world.stream})}
+    done = {i for r in world.log.read('ack') for i in r['ids']} - rest
+    assert len(rest) < 10
+    world.judge(sorted(done), rest=len(rest))
+
+
+def test_two_of_three_are_down(world_of_three: World, trio: Deployment) -> None:
+    """No majority: an append raises within the timeout and says so; when they are back, all goes on."""
+    world = world_of_three
+    consumer = world.consumer(lease=2)
+    world.append(100)
+    world.wait_effects(100)
+    stream = mb.stream(world.stream, url=world.url)
+
+    for node in trio.secondaries:
+        node.kill()
+    since = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        stream.append({'id': 'lost:0'})
+    assert time.monotonic() - since < 35
+
+    trio.repair()
+    accepted = [f'back:{n}' for n in range(100)]
+    stream.extend([{'id': i} for i in accepted])
+    world.log.write('ack', ids=accepted)
+    world.wait_effects(200, 30)
+    world.wait_drained(rest=1)  # the refused one may have been stored, and waits for nine others
+    assert consumer.alive, consumer.said[-3000:]
+    rest = list(world.db.buffer.find({'stream': world.stream}))
+    world.judge(rest=len(rest))
+
+
+def test_an_acknowledged_append_is_never_rolled_back(world_of_three: World, trio: Deployment) -> None:
+    """What only the old primary has is not acknowledged; what is acknowledged survives it."""
+    world = world_of_three
+    stream = mb.stream(world.stream, url=world.url)
+    stream.extend([{'id': f'safe:{n}'} for n in range(50)])
+    world.log.write('ack', ids=[f'safe:{n}' for n in range(50)])
+
+    old, others = trio.primary, trio.secondaries
+    for node in others:
+        node.kill()
+    with pytest.raises(StoreUnavailable):
+        stream.extend([{'id': f'unsafe:{n}'} for n in range(50)])
+    old.kill()
+    for node in others:
+        node.start()
+    trio.primary  # noqa: B018 -- it is waited for
+    old.start()
+    trio.wait_healthy()
+
+    more = [f'more:{n}' for n in range(50)]
+    stream.extend([{'id': i} for i in more])
+    world.log.write('ack', ids=more)
+    world.consumer(lease=2)
+    world.wait_effects(100, 30)
+    with contextlib.suppress(PyMongoError):
+        world.wait_drained()
+    world.judge()

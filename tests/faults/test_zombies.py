@@ -1,0 +1,68 @@
+"""A consumer stops (SIGSTOP) for longer than its lease and wakes up after another took over: it is fenced out."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.world import World, at
+
+
+def sleep_and_wake(world: World, point: str, nth: int = 1, **options: object) -> None:
+    world.append(100)
+    zombie = world.consumer(at=[at(point, 'stop', nth)], **options)
+    zombie.wait_stopped()
+
+    world.consumer(**options)
+    world.wait_drained(timeout=15)
+    zombie.resume()
+    # the zombie lives on as one of two consumers, after it found out
+    world.append(50, 'later')
+    world.wait_drained()
+
+    assert zombie.alive, zombie.said[-3000:]
+    assert world.faults() == [point]
+    verdict = world.judge()
+    assert verdict.acknowledged == 150
+
+
+@pytest.mark.parametrize('point', ['lead:taken', 'cut:found', 'cut:allocated', 'cut:deleted', 'cut:inserted',
+                                   'cut:committed'])
+def test_the_cutter_of_moved_windows(world: World, point: str) -> None:
+    sleep_and_wake(world, point)
+
+
+@pytest.mark.parametrize('point', ['cut:found', 'cut:allocated', 'mark:intended', 'mark:marked', 'mark:published'])
+def test_the_cutter_of_kept_windows(world: World, point: str) -> None:
+    world.keep = True
+    sleep_and_wake(world, point)
+
+
+@pytest.mark.parametrize('point', ['run:submitted', 'run:done', 'sink:done', 'commit:before', 'commit:done'])
+@pytest.mark.parametrize('keep', [False, True], ids=['moved', 'kept'])
+def test_the_runner(world: World, point: str, keep: bool) -> None:
+    world.keep = keep
+    sleep_and_wake(world, point)
+
+
+@pytest.mark.parametrize('point', ['run:done', 'commit:before', 'commit:effects', 'commit:done'])
+@pytest.mark.parametrize('keep', [False, True], ids=['moved', 'kept'])
+def test_the_runner_with_an_exactly_once_sink(world: World, point: str, keep: bool) -> None:
+    world.sink = 'exactly_once'
+    world.keep = keep
+    sleep_and_wake(world, point)
+
+
+def test_a_whole_consumer_with_its_pool(world: World) -> None:
+    """SIGSTOP from outside while worker processes go on: their results come home too late."""
+    world.append(100)
+    zombie = world.consumer(executor='process', workers=2, function={'seconds': 0.2})
+    world._patiently(lambda: any(world.log.read('run')), 20, 'a worker to run')
+    zombie.pause()
+
+    world.consumer(executor='thread', workers=2)
+    world.wait_drained()
+    zombie.resume()
+    world.append(50, 'later')
+    world.wait_drained()
+    assert zombie.alive, zombie.said[-3000:]
+    world.judge()

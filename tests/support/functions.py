@@ -1,0 +1,105 @@
+"""Window functions and sinks that write down what they get, and misbehave in a chosen way.
+
+They are objects with nothing but data in them, so that they travel to any worker process.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .log import Log
+
+
+@dataclass
+class Record:
+    """Write down the window, then misbehave as told.
+
+    :ivar seconds: how long to work
+    :ivar fault: ``raise``, ``hang``, ``exit``, ``kill``, ``memory``, ``unpicklable``, or empty
+    :ivar on: only for windows with the message of this id; None for every window
+    :ivar attempts: misbehave in the first so many attempts only; None for all of them
+    :ivar returns: what to return; ``unpicklable`` for something that cannot leave the process
+    """
+
+    log: Log
+    seconds: float = 0.0
+    fault: str = ''
+    on: str | None = None
+    attempts: int | None = None
+
+    def __call__(self, window: Any) -> Any:
+        members = [m['id'] for m in window.data]
+        self.log.write('run', window=str(window.id), attempt=window.attempt, members=members,
+                       start=str(window.start), end=str(window.end))
+        if self.seconds:
+            time.sleep(self.seconds)
+        result = None
+        if self.fault and (self.on is None or self.on in members) and (
+                self.attempts is None or window.attempt <= self.attempts):
+            result = misbehave(self.fault)
+        self.log.write('returned', window=str(window.id), attempt=window.attempt)
+        return result
+
+
+def misbehave(how: str) -> Any:
+    if how == 'raise':
+        raise RuntimeError('the function raises, as told')
+    if how == 'hang':
+        time.sleep(3600)
+    elif how == 'exit':
+        os._exit(3)
+    elif how == 'kill':
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == 'memory':
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+        hoard = []
+        while True:
+            hoard.append(bytearray(64 << 20))
+    elif how == 'unpicklable':
+        return Unpicklable()
+    else:
+        raise ValueError(how)
+    return None
+
+
+class Unpicklable:
+    def __reduce__(self) -> str:
+        raise TypeError('this object cannot be pickled, as told')
+
+
+def make(options: dict[str, Any], log: Log) -> Record:
+    return Record(log, **options)
+
+
+class Sink:
+    """A plain sink: one line in the log for each put.
+
+    :param fail: ``always``, ``once in two``, ``hang``, or the path of a file while whose existence it raises
+    """
+
+    def __init__(self, log: Log, fail: str = '', seed: int = 0) -> None:
+        self.log = log
+        self.fail = fail
+        self.random = random.Random(seed)
+
+    def put(self, message: Any) -> None:
+        messages = message if isinstance(message, list) else [message]
+        if self.fail:
+            self.misbehave()
+        self.log.write('put', ids=[m['id'] for m in messages])
+
+    def misbehave(self) -> None:
+        if self.fail == 'hang':
+            time.sleep(3600)
+        down = self.fail == 'always' or (self.fail == 'once in two' and self.random.random() < 0.5) or (
+            self.fail.startswith('/') and Path(self.fail).exists())
+        if down:
+            self.log.write('sink failed')
+            raise ConnectionError('the sink is down, as told')
