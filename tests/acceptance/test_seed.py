@@ -7,9 +7,6 @@ example is repaired here, and a comment at the place says how; nothing else is c
 from __future__ import annotations
 
 import json
-import socket
-import urllib.error
-import urllib.request
 from ast import literal_eval
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.scripts import Person
+from tests.support.scripts import Person, get, taken
 from tests.support.waiting import wait_until
 
 # As it stands, but for the two imports that it leaves out.
@@ -159,22 +156,6 @@ def newcomer(tmp_path: Path) -> Iterator[Person]:
     somebody.leave()
 
 
-def get(url: str) -> tuple[int, str]:
-    """Status and body of a page; 0 while nobody answers."""
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ''
-
-
-def free_5000() -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(('127.0.0.1', 5000)) != 0
-
-
 def test_quick_start(newcomer: Person) -> None:
     """Producer and consumer run at the same time; windows of two arrive in order while messages are still coming."""
     producer = newcomer.start('producer.py', PRODUCER)
@@ -212,7 +193,7 @@ print([(window.processed, window.data) for window in stream.window()])
 @pytest.mark.parametrize('source', [APP, APP_WITH_ROUTE], ids=['as it stands', 'with a route'])
 def test_streaming_app(person: Person, source: str) -> None:
     """``/status`` at the address that the document gives shows that the appended message was processed."""
-    if not free_5000():
+    if taken(5000):
         pytest.skip('port 5000, which the example uses, is taken on this machine')
     app = person.start('app.py', source)
     status = 'http://localhost:5000/status'

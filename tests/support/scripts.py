@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -123,3 +126,20 @@ class Person:
         for script in self.scripts:
             script.process.wait(10)
         wait_until(lambda: not self.processes(), what='all processes to end')
+
+
+def get(url: str) -> tuple[int, str]:
+    """Status and body of a page; 0 while nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ''
+
+
+def taken(port: int) -> bool:
+    """Whether somebody listens on a port of this machine already."""
+    with socket.socket() as sock:
+        return sock.connect_ex(('127.0.0.1', port)) == 0

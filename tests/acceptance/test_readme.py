@@ -1,0 +1,78 @@
+"""The README's examples, run as they stand by somebody who has nothing but them, and compared with the output shown."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.scripts import Person, get, taken
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+BLOCK = re.compile(r'^```python\n# (?P<name>\w+\.py)\n(?P<source>.*?)^```\n(?:\n```output\n(?P<output>.*?)^```$)?',
+                   re.MULTILINE | re.DOTALL)
+EXAMPLES = {match['name']: (match['source'], match['output']) for match in BLOCK.finditer(README)}
+
+#: Examples that end by themselves, and whether what they print comes in this order or, from parallel windows, in any.
+PLAIN = {'urgent.py': sorted, 'billing.py': list, 'doubling.py': list, 'totals.py': list}
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path) -> Iterator[Person]:
+    """Somebody with an empty home directory and no MongoDB."""
+    somebody = Person(tmp_path)
+    yield somebody
+    somebody.leave()
+
+
+@pytest.fixture
+def person(tmp_path: Path, url: str) -> Iterator[Person]:
+    somebody = Person(tmp_path, url)
+    yield somebody
+    somebody.leave()
+
+
+def test_every_example_is_run() -> None:
+    assert README.count('```python') == len(EXAMPLES)
+    assert set(EXAMPLES) == {'producer.py', 'consumer.py', 'app.py', *PLAIN}
+
+
+def test_quick_start(newcomer: Person) -> None:
+    """Produce first, consume later, on the embedded MongoDB, which is gone in between and afterwards."""
+    newcomer.run('producer.py', EXAMPLES['producer.py'][0])
+    wait_until(lambda: not newcomer.processes(), 60, what='the embedded server to end with its last client')
+    source, output = EXAMPLES['consumer.py']
+    consumer = newcomer.start('consumer.py', source)
+    consumer.wait_until(lambda: len(consumer.lines) == len(output.splitlines()))
+    consumer.interrupt()
+    consumer.end()
+    assert sorted(consumer.lines) == sorted(output.splitlines())
+    wait_until(lambda: not newcomer.processes(), 60, what='the embedded server to end with its last client')
+
+
+@pytest.mark.parametrize('name', PLAIN)
+def test_an_example_prints_what_the_page_shows(person: Person, name: str) -> None:
+    source, output = EXAMPLES[name]
+    printed = person.run(name, source)
+    in_order = PLAIN[name]
+    assert in_order(printed.splitlines()) == in_order(output.splitlines())
+
+
+def test_streaming_app(person: Person) -> None:
+    """The app answers, consumes what its route appended, and says so on the pages that the README names."""
+    if taken(5000):
+        pytest.skip('port 5000, which the example uses, is taken on this machine')
+    app = person.start('app.py', EXAMPLES['app.py'][0])
+    app.wait_until(lambda: get('http://localhost:5000/health')[0] == 200)
+    assert get('http://localhost:5000/visit/ann') == (200, 'hello ann\n')
+    assert get('http://localhost:5000/visit/bob') == (200, 'hello bob\n')
+    app.wait_until(lambda: "visited by ['ann', 'bob']" in app.printed)
+    app.wait_until(lambda: '"done": 1' in json.dumps(json.loads(get('http://localhost:5000/status')[1])))
+    app.interrupt()
+    app.end()
+    wait_until(lambda: not person.processes(), 60, what='the consumer to end')
