@@ -1,0 +1,266 @@
+"""The functions that a program calls first: options are checked here; unknown ones are refused with a suggestion."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from minibatch.errors import OptionError, did_you_mean
+from minibatch.models import Stream, check_name
+from minibatch.runner import Runner
+from minibatch.window.base import Options, WindowEmitter
+from minibatch.window.count import CountWindow
+from minibatch.window.fixed import FixedTimeWindow
+from minibatch.window.relaxed import RelaxedTimeWindow
+
+Function = Callable[[Any], Any]
+
+#: What the engine passes to a strategy itself.
+_GIVEN = {'self', 'args', 'kwargs', 'stream', 'stream_url', 'emitfn', 'options', 'interval', 'executor', 'max_workers',
+          'sink', 'queue', 'keep', 'emit_empty'}
+
+
+def stream(name: str, url: str | None = None, **options: Any) -> Stream:
+    """Get a stream, creating it if it is new.
+
+    :param name: 1 to 120 characters
+    :param url: its database (default: as :func:`minibatch.connectdb` finds it)
+    :param options: as of :meth:`Stream.get_or_create`
+    :raises minibatch.errors.OptionError: an option is not known, or its value cannot be
+    :raises minibatch.errors.ConnectError: no MongoDB there
+
+    >>> numbers = stream('docs-numbers')
+    >>> numbers.append({'n': 1})
+    >>> numbers.clear()
+    1
+    """
+    known = set(inspect.signature(Stream.get_or_create).parameters) - {'name', 'url'}
+    _refuse_unknown(options, known)
+    return Stream.get_or_create(name, url=url, **options)
+
+
+class streaming:
+    """Run a function on the windows of a stream.
+
+    As a decorator it starts to consume when the function is defined, and blocks until it is stopped: by Ctrl-C,
+    SIGTERM, or a true value put into ``queue``. Then windows that run are finished and committed, and those that wait
+    are given back.
+
+    :param name: the stream's name
+    :param fn: the function; if given, ``streaming(name, fn, ...)`` starts at once. It receives a
+        :class:`minibatch.window.Batch`; what it returns goes to the sink: ``None`` stands for the window's data, and
+        ``[]`` for nothing. Coroutine functions are awaited.
+    :param size: :class:`CountWindow`: messages in each window
+    :param within: with ``size``: seconds that the first message of a window waits for the others at the most
+    :param interval: seconds; :class:`RelaxedTimeWindow`, or :class:`FixedTimeWindow` if not ``relaxed``
+    :param relaxed: see ``interval``
+    :param emitter: a :class:`WindowEmitter` subclass of your own; options that its ``__init__`` takes are passed on
+    :param keep: keep messages and windows after they are committed (default: False)
+    :param url: the stream's database
+    :param sink: receives results: an object with ``put``, any callable, or a list of these
+    :param source: attached to the stream while it is consumed
+    :param queue: a true value put into it ends the consumer
+    :param workers: windows that run at the same time (default: the number of processors); also ``max_workers``
+    :param executor: ``'process'`` (default), ``'thread'``, ``'inline'``, ``'dask'``, ``'ray'``, a class, or an object with
+        ``submit``
+    :param blocking: ``False``: handle what is due now, and return
+    :param background: ``True``: run in a thread, and return the emitter, whose ``stop()`` ends it
+    :param lease: seconds after which another consumer takes over the work of one that died (default: 15)
+    :param max_attempts: how often a window is tried before it is dead (default: 8)
+    :param backoff: seconds before the second attempt (default: 1); doubled for each further one, up to a minute
+    :param timeout: seconds that the function may run for a window, and the sink for a result (default: no limit)
+    :param emit_empty: also run on windows without messages (default: only :class:`FixedTimeWindow` does)
+    :raises minibatch.errors.OptionError: an option is not known, or does not go with the others
+    :raises minibatch.errors.ConnectError: no MongoDB there
+
+    >>> results = []
+    >>> stream('docs-streaming').extend({'n': n} for n in range(4))
+    4
+    >>> @streaming('docs-streaming', size=2, executor='inline', sink=results.append, blocking=False)
+    ... def total(window):
+    ...     return sum(each['n'] for each in window)
+    >>> results
+    [1, 5]
+    """
+
+    def __new__(cls, name: str, fn: Function | None = None, **options: Any) -> Any:
+        """Check the options; with a function, run it."""
+        self = super().__new__(cls)
+        self.name = name
+        self.blocking = options.pop('blocking', True)
+        self.background = options.pop('background', False)
+        self.source = options.pop('source', None)
+        self.options = options
+        _check(name, options, extra=('blocking', 'background', 'source'))
+        return self if fn is None else self(fn)
+
+    name: str
+    blocking: bool
+    background: bool
+    source: Any
+    options: dict[str, Any]
+
+    def make(self, fn: Function) -> WindowEmitter:
+        """The emitter for *fn*, not running yet."""
+        return make_emitter(self.name, fn, **self.options)
+
+    def apply(self, fn: Function) -> Any:
+        """Run *fn*, as the decorator does."""
+        return self(fn)
+
+    def __call__(self, fn: Function) -> Any:
+        """Run *fn*; returns it, or the emitter if it runs in the background."""
+        emitter = self.make(fn)
+        if self.source is not None:
+            emitter.stream.attach(self.source)
+        if self.background:
+            return _in_background(emitter)
+        try:
+            emitter.run(blocking=self.blocking)
+        finally:
+            if self.source is not None:
+                emitter.stream.stop()
+        return fn
+
+
+def make_emitter(name: str, fn: Function, **options: Any) -> WindowEmitter:
+    """An emitter that is not running yet; ``run()`` starts it, ``stop()`` ends it.
+
+    :param name: the stream's name
+    :param fn: the function for its windows
+    :param options: as of :class:`streaming`, but for ``blocking``, ``background`` and ``source``
+    """
+    _check(name, options)
+    if not callable(fn):
+        raise OptionError(f'the second argument must be a function that takes a window, not {fn!r}')
+    options = dict(options)
+    cls = _strategy(options)
+    for each in ('relaxed', 'emitter'):
+        options.pop(each, None)
+    workers = options.pop('workers', None) or options.pop('max_workers', None)
+    options.pop('max_workers', None)
+    running = Options(**{each: options.pop(each) for each in ('lease', 'max_attempts', 'backoff', 'timeout')
+                         if options.get(each) is not None or (each == 'timeout' and each in options)})
+    interval = options.pop('interval', None)
+    if interval is None and cls.decide is WindowEmitter.decide:
+        interval = options.pop('size', None)  # a strategy of the user's own finds its number in ``interval``
+    sink = options.pop('sink', None)
+    keep = bool(options.pop('keep', False))
+    target = Stream.get_or_create(name, url=options.pop('url', None))
+    emitter = cls(target, emitfn=fn, interval=interval, executor=options.pop('executor', None), max_workers=workers,
+                  sink=_one_sink(sink), queue=options.pop('queue', None), emit_empty=options.pop('emit_empty', None),
+                  **options)
+    emitter.keep, emitter.options = keep or emitter.keep, running
+    bind = getattr(emitter.sink, 'bind', None)
+    if bind is not None:
+        bind(target.store.connection.db)
+    emitter._engine = Runner(emitter)
+    return emitter
+
+
+def _strategy(options: dict[str, Any]) -> type[WindowEmitter]:
+    cls = options.get('emitter')
+    size, interval = options.get('size'), options.get('interval')
+    if cls is not None:
+        return _emitter_class(cls)
+    if size is not None and interval is not None:
+        raise OptionError('size= cuts windows by count and interval= by time: give one of them; '
+                          'for "size messages, or those there after S seconds" give size= and within=')
+    if options.get('within') is not None and size is None:
+        raise OptionError('within= goes with size=: windows of that many messages, or of those there in time')
+    if size is not None:
+        return CountWindow
+    if interval is None:
+        if any(options.get(each) is not None for each in ('grace',)):
+            raise OptionError('grace= goes with interval= and relaxed=False')
+        options['size'] = 1  # as the original does: message by message
+        return CountWindow
+    return RelaxedTimeWindow if options.get('relaxed', True) else FixedTimeWindow
+
+
+def _emitter_class(cls: Any) -> type[WindowEmitter]:
+    if not (isinstance(cls, type) and issubclass(cls, WindowEmitter)):
+        raise OptionError(f'emitter must be a subclass of WindowEmitter, not {cls!r}')
+    return cls
+
+
+def _check(name: Any, options: dict[str, Any], extra: tuple[str, ...] = ()) -> None:
+    """Refuse options that nobody would read, and values that cannot be."""
+    check_name(name)
+    cls = _strategy(dict(options))
+    own = {each for base in cls.__mro__ if issubclass(base, WindowEmitter)
+           for each in inspect.signature(base.__init__).parameters} - _GIVEN
+    known = {'relaxed', 'emitter', 'url', 'workers', 'max_workers', 'executor', 'sink', 'queue', 'keep', 'emit_empty',
+             'lease', 'max_attempts', 'backoff', 'timeout', 'interval', 'size', 'within', *own, *extra}
+    _refuse_unknown(options, known)
+    for option, least in (('lease', 0.2), ('backoff', 0.0), ('timeout', 0.001), ('within', 0.0)):
+        value = options.get(option)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))
+                                  or not least <= value < float('inf')):
+            raise OptionError(f'{option} must be a number of seconds, {least} or more, not {value!r}')
+    for option in ('workers', 'max_workers', 'max_attempts'):
+        value = options.get(option)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise OptionError(f'{option} must be a whole number, 1 or more, not {value!r}')
+
+
+def _refuse_unknown(options: dict[str, Any], known: set[str]) -> None:
+    for option in options:
+        if option not in known:
+            raise OptionError(f'there is no option {option!r}{did_you_mean(option, known)}')
+
+
+class _Sinks:
+    """Several sinks as one: all must take a result."""
+
+    def __init__(self, sinks: list[Any]) -> None:
+        self._sinks = sinks
+
+    def put(self, message: Any) -> None:
+        for sink in self._sinks:
+            getattr(sink, 'put', sink)(message)
+
+    def flush(self) -> None:
+        for sink in self._sinks:
+            if hasattr(sink, 'flush'):
+                sink.flush()
+
+    def bind(self, database: Any) -> None:
+        for sink in self._sinks:
+            if hasattr(sink, 'bind'):
+                sink.bind(database)
+
+
+def _one_sink(sink: Any) -> Any:
+    if not isinstance(sink, (list, tuple)):
+        sinks = [sink]
+    else:
+        sinks = list(sink)
+        if any(getattr(each, 'exactly_once', False) for each in sinks) and len(sinks) > 1:
+            raise OptionError('an exactly-once sink commits together with the window, so it must be the only sink')
+    for each in sinks:
+        if each is not None and not callable(getattr(each, 'put', each)):
+            raise OptionError(f'a sink is an object with put(message), or a callable, not {each!r}')
+    return sinks[0] if len(sinks) == 1 else _Sinks(sinks)
+
+
+_running: weakref.WeakSet[WindowEmitter] = weakref.WeakSet()
+
+
+def _in_background(emitter: WindowEmitter) -> WindowEmitter:
+    thread = threading.Thread(target=emitter.engine.run, name=f'minibatch-{emitter.stream_name}', daemon=True)
+    emitter._thread = thread
+    _running.add(emitter)
+    thread.start()
+    return emitter
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Consumers in the background finish what they run when the program ends."""
+    for emitter in list(_running):
+        emitter.stop()

@@ -1,0 +1,243 @@
+"""The side of a consumer that decides: leads the stream if nobody else does, asks the strategy, cuts, hands over."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from minibatch.errors import LeaseLost, StoreUnavailable
+from minibatch.models import scoped
+from minibatch.order import Claim, Order
+from minibatch.store import Record
+from minibatch.store.schema import MAX_GROUP, Document
+from minibatch.store.watch import Watch
+from minibatch.window.base import View, WindowEmitter
+
+if TYPE_CHECKING:
+    from minibatch.runner import Runner
+
+log = logging.getLogger('minibatch')
+
+#: Longest pause between two looks at a stream that is watched, and one that is polled, in seconds.
+WATCHED, POLLED = 5.0, 1.0
+#: Cuts in a row after which a stream counts as busy, and is not watched (a watch taxes its producers).
+BUSY = 20
+
+
+class Cutter:
+    """Cuts one stream's windows while its consumer leads.
+
+    :param runner: the consumer, which says how many windows it can run now and receives them
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.emitter: WindowEmitter = runner.emitter
+        self.store = runner.store
+        self.stream = runner.stream
+        self.leads = False
+        self._session = self.store.session() if self.store.transactions else None
+        self._lsid = dict(self._session.session_id) if self._session else None
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._watch: Watch | None = None
+        self._watch_again = 0.0
+        self._in_a_row = 0
+        self._lead_at = 0.0
+        self._pause = 0.01
+        self._ask_at: float | None = None
+        self._thread: threading.Thread | None = None
+
+    # -- as a thread
+
+    def start(self) -> None:
+        """Cut in a thread of its own until :meth:`stop`."""
+        self._thread = threading.Thread(target=self._run, name=f'minibatch-cut-{self.stream}', daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look again now: something may have come, or the runner has room."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the thread, and give the lead to whoever wants it."""
+        self._stopped.set()
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        self._close_watch()
+        self.resign()
+
+    def resign(self) -> None:
+        """Stop leading."""
+        if self.leads:
+            self.leads = False
+            try:
+                self.store.resign(self.stream, self.runner.id)
+            except StoreUnavailable:
+                log.info('%s: MongoDB is away; the lead of this consumer runs out by itself', self.stream)
+
+    def _run(self) -> None:
+        trouble = 0.02
+        while not self._stopped.is_set():
+            self._wake.clear()
+            try:
+                cut = self.step()
+                trouble = 0.02
+            except StoreUnavailable as error:
+                if trouble > 0.5:
+                    log.warning('%s: cannot cut windows: %s', self.stream, error)
+                self._stopped.wait(trouble)
+                trouble = min(trouble * 2, 2.0)
+                continue
+            except Exception:
+                log.exception('%s: %s failed; asked again in %.1f s', self.stream, type(self.emitter).__name__, trouble)
+                self._stopped.wait(trouble)
+                trouble = min(trouble * 2, 10.0)
+                continue
+            if cut:
+                self._in_a_row += 1
+                self._pause = 0.01
+                if self._in_a_row > BUSY:
+                    self._close_watch()
+            else:
+                self._in_a_row = 0
+                self._rest()
+
+    def _rest(self) -> None:
+        if type(self.emitter).sleep is not WindowEmitter.sleep:
+            self.emitter.sleep()
+            return
+        self.idle(WATCHED if self._watching() else self._next_pause())
+
+    def idle(self, most: float) -> None:
+        """Wait until something may have come, the strategy's time, or *most* seconds."""
+        if self._ask_at is not None:
+            most = min(most, max(0.0, self._ask_at - time.monotonic()))
+        if not self.leads:
+            most = min(most, max(0.0, self._lead_at - time.monotonic()))
+        self._wake.wait(most)
+
+    def _next_pause(self) -> float:
+        self._pause = min(self._pause * 1.5, POLLED)
+        return self._pause
+
+    def _watching(self) -> bool:
+        if not self.leads:
+            return True  # nothing to look for but the lead
+        if not self.emitter.WATCH:
+            return self._ask_at is not None
+        if not self.store.transactions:
+            return False
+        if self._watch is None or not self._watch.alive:
+            if time.monotonic() < self._watch_again:
+                return False
+            self._watch_again = time.monotonic() + 1.0
+            self._watch = Watch(self.store, self.stream, self.wake)
+        return True
+
+    def _close_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    # -- one look
+
+    def step(self) -> bool:
+        """Look once, and cut if there is something to cut.
+
+        :return: whether there may be more right now
+        """
+        if not self._lead():
+            return False
+        own, most = self.runner.room()
+        if most <= 0:
+            self._ask_at = None
+            return False
+        try:
+            if self.emitter.hooked:
+                docs, more = self._cut_by_hooks(own)
+            else:
+                docs, more = self._cut(own, most)
+        except LeaseLost as lost:
+            log.debug('%s: %s', self.stream, lost)
+            self.leads = self.store.renew_lead(self.stream, self.runner.id, self.runner.options.lease)
+            return self.leads
+        self.runner.hand_over([Record.from_document(doc) for doc in docs if doc.get('token') is not None])
+        return more
+
+    def _lead(self) -> bool:
+        if self.leads:
+            return True
+        now = time.monotonic()
+        if now < self._lead_at:
+            return False
+        lease = self.runner.options.lease
+        self._lead_at = now + min(lease / 3, 5.0)
+        self.leads = self.store.lead(self.stream, self.runner.id, lease, self._lsid)
+        if self.leads:
+            self.store.roll_forward(self.stream)
+        return self.leads
+
+    def view(self, most: int = 1) -> View:
+        """What the strategy is told."""
+        timed = not self.emitter.WATCH
+        count = self.store.count_free(self.stream, self.emitter.need())
+        last_read = self.store.last_read(self.stream) if timed else None
+        ask = timed or (count and getattr(self.emitter, 'within', None) is not None)
+        return View(now=self.store.clock.now(), count=count, most=most, last_read=last_read,
+                    oldest=self.store.oldest_free(self.stream) if count and ask else None,
+                    late=self.store.oldest_free(self.stream, last_read) if timed and count and last_read else None)
+
+    def _claim(self, own: int) -> Claim:
+        return Claim(owner=self.runner.id, token=uuid.uuid4().hex, ttl=self.runner.options.lease, windows=own,
+                     lsid=self.runner.lsid)
+
+    def _cut(self, own: int, most: int) -> tuple[list[Document], bool]:
+        decision = self.emitter.decide(self.view(most))
+        self._ask_at = None
+        if decision.ask_at is not None and not decision.orders:
+            self._ask_at = time.monotonic() + (decision.ask_at - self.store.clock.now()).total_seconds()
+        docs: list[Document] = []
+        for order in decision.orders:
+            docs += self._cut_order(order, self._claim(own - len(docs)))
+        return docs, bool(decision.orders)
+
+    def _cut_order(self, order: Order, claim: Claim) -> list[Document]:
+        lease = self.runner.options.lease
+        if self._session is not None and not self.emitter.keep and (order.size or 0) <= MAX_GROUP:
+            docs = self.store.move(self._session, self.stream, order, claim, lease)
+            if docs is not None:
+                return docs
+        return self.store.mark(self.stream, order, claim, lease, keep=self.emitter.keep)
+
+    def _cut_by_hooks(self, own: int) -> tuple[list[Document], bool]:
+        emitter = self.emitter
+        self._ask_at = None
+        with scoped(emitter.stream):
+            ready, args = emitter.window_ready()
+            if not ready:
+                return [], False
+            chosen = [each for each in emitter.process(emitter.query(*args)) if each.stream == self.stream]
+            if not chosen and not emitter.emit_empty:
+                return [], False
+            window = emitter.emit(chosen, args)
+        order = emitter._order
+        part = [{'_id': each.id, 'created': each.created, 'data': data} for each, data in
+                zip(chosen, [each.data for each in chosen], strict=True)]
+        # Who overrides commit() says himself what becomes of messages and windows; nobody sweeps them away.
+        keep = emitter.keep or type(emitter).commit is not WindowEmitter.commit
+        docs = self.store.select(
+            self.stream, part, self._claim(min(own, 1)), self.runner.options.lease, keep=keep, data=list(window.data),
+            key=window.key, query=_plain(window.query), start=window.start or (order.start if order else None),
+            end=window.end or (order.end if order else None), advance=order.advance if order else None)
+        with scoped(emitter.stream):
+            emitter.timestamp(args)
+        return docs, True
+
+
+def _plain(query: object) -> object:
+    return list(query) if isinstance(query, (list, tuple)) else query

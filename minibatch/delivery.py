@@ -1,0 +1,252 @@
+"""What happens to a window after its function ran: result to the sink, then the commit; or back, or to the dead."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLong
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from pymongo.client_session import ClientSession
+
+from minibatch.errors import LeaseLost, StoreUnavailable, WindowTimeout
+from minibatch.outcome import Outcome, failure
+from minibatch.points import reached
+from minibatch.store import Record, Store
+from minibatch.window.base import Batch, Options, WindowEmitter
+
+log = logging.getLogger('minibatch')
+T = TypeVar('T')
+
+#: A window with its data, what ran on it, and what became of that.
+Settled = tuple[Record, Batch, Outcome]
+
+
+class Delivery:
+    """Settles windows of one consumer, in groups; called from one thread.
+
+    :param store: where
+    :param emitter: whose ``forward`` hands results to the sink
+    :param options: attempts, delays
+    :param patience: asked while MongoDB is away, whether to go on waiting for it
+    """
+
+    def __init__(self, store: Store, emitter: WindowEmitter, options: Options, patience: Callable[[], bool]) -> None:
+        self.store = store
+        self.emitter = emitter
+        self.options = options
+        self.patience = patience
+        self.exactly_once = bool(getattr(emitter.sink, 'exactly_once', False))
+        self.session = store.session() if self.exactly_once else None
+        self.committed = 0
+        self.messages = 0
+        self.failed = 0
+        self.dead = 0
+        self.retry_at: list[float] = []
+        self._guard: ThreadPoolExecutor | None = None
+
+    @property
+    def lsid(self) -> Any:
+        """Id of the server session in which windows are committed with a sink's writes."""
+        return dict(self.session.session_id) if self.session else None
+
+    def close(self) -> None:
+        """End what it holds open."""
+        if self._guard is not None:
+            self._guard.shutdown(wait=False)
+        if self.session is not None:
+            self.session.end_session()
+
+    def settle(self, settled: Sequence[Settled]) -> None:
+        """Deliver and commit those that went well, put the others back or to the dead."""
+        good = []
+        for record, batch, outcome in settled:
+            if outcome.kind == 'ok':
+                good.append((record, batch, outcome))
+            else:
+                self._fail(record, outcome)
+        if not good:
+            return
+        reached('run:done')
+        if self.exactly_once:
+            self._commit_with_effects(good)
+        else:
+            delivered = [each for each in good if self._forwarded(*each)]
+            for each in self._flushed(delivered):
+                self._commit(each)
+
+    # -- at least once: sink, then commit
+
+    def _forwarded(self, record: Record, batch: Batch, outcome: Outcome) -> bool:
+        """Hand one result to the sink; whether it was delivered."""
+        if self.emitter.sink is None and self.emitter.forwardfn is None and not self._own_forward:
+            return True
+        result = result_of(batch, outcome)
+        if isinstance(result, list) and not result:
+            return True
+        try:
+            begin = getattr(self.emitter.sink, 'begin', None)
+            if begin is not None:
+                begin(batch)
+            self._guarded(lambda: self.emitter.forward(result))
+        except Exception as error:
+            self._fail(record, replace(failure(error), error=f'the sink failed: {failure(error).error}'))
+            return False
+        return True
+
+    @property
+    def _own_forward(self) -> bool:
+        return type(self.emitter).forward is not WindowEmitter.forward
+
+    def _flushed(self, delivered: list[Settled]) -> Iterator[list[Settled]]:
+        flush = getattr(self.emitter.sink, 'flush', None)
+        if flush is not None and delivered:
+            try:
+                self._guarded(flush)
+            except Exception as error:
+                for record, _, _ in delivered:
+                    self._fail(record, replace(failure(error), error=f'the sink failed: {failure(error).error}'))
+                return
+        if delivered:
+            reached('sink:done')
+            yield delivered
+
+    def _guarded(self, call: Callable[[], T]) -> T:
+        """Call the user's sink; if it takes longer than ``timeout``, give up waiting (its thread is left alone)."""
+        if self.options.timeout is None:
+            return call()
+        if self._guard is None:
+            self._guard = ThreadPoolExecutor(1, thread_name_prefix='minibatch-sink')
+        try:
+            return self._guard.submit(call).result(self.options.timeout)
+        except TooLong:
+            self._guard.shutdown(wait=False)
+            self._guard = None
+            raise WindowTimeout(f'it took longer than {self.options.timeout} s') from None
+
+    def _commit(self, settled: Sequence[Settled]) -> None:
+        records = [record for record, _, _ in settled]
+        done = self._lasting(lambda: self.store.commit(records))
+        if done is not None:
+            self._count(settled, done)
+
+    def _count(self, settled: Sequence[Settled], done: int) -> None:
+        self.committed += done
+        self.messages += sum(record.n for record, _, _ in settled) if done == len(settled) else 0
+        if done < len(settled):
+            log.info('%s: %d window(s) had gone to another consumer; their results here do not count',
+                     self.emitter.stream_name, len(settled) - done)
+        if self.emitter.hooked:
+            for record, _, _ in settled:
+                self._hook('commit', record)
+
+    def _hook(self, name: str, record: Record) -> None:
+        """Tell a custom emitter's ``commit`` or ``undo``; the window's state is settled, whatever it does."""
+        if getattr(type(self.emitter), name) is getattr(WindowEmitter, name):
+            return
+        from minibatch.models import scoped
+        stream = self.emitter.stream
+        try:
+            with scoped(stream):
+                window = stream.window(id=record.id).first()
+                if window is not None:
+                    getattr(self.emitter, name)(stream.buffer(window=record.id), window)
+        except Exception:
+            log.exception('%s: %s.%s failed for window %s', stream.name, type(self.emitter).__name__, name, record.id)
+
+    # -- exactly once: sink and commit in one transaction
+
+    def _commit_with_effects(self, settled: Sequence[Settled]) -> None:
+        sink = self.emitter.sink
+
+        def effects(session: ClientSession) -> None:
+            for _, batch, outcome in settled:
+                result = result_of(batch, outcome)
+                if not (isinstance(result, list) and not result):
+                    sink.put_in(session, result, batch)
+
+        records = [record for record, _, _ in settled]
+        try:
+            done = self._lasting(lambda: self.store.commit(records, effects, self.session))
+        except LeaseLost as lost:
+            if len(settled) > 1:
+                self._one_by_one(settled)
+            else:
+                log.info('%s: %s', self.emitter.stream_name, lost)
+            return
+        except Exception as error:
+            if len(settled) > 1:
+                self._one_by_one(settled)
+            else:
+                self._fail(records[0], replace(failure(error), error=f'the sink failed: {failure(error).error}'))
+            return
+        if done is not None:
+            self._count(settled, done)
+
+    def _one_by_one(self, settled: Sequence[Settled]) -> None:
+        for each in settled:
+            self._commit_with_effects([each])
+
+    # -- failure
+
+    def _fail(self, record: Record, outcome: Outcome) -> None:
+        """Put a window back to be tried again after a growing, jittered delay; past its attempts, to the dead."""
+        if not outcome.ran:
+            self._lasting(lambda: self.store.release([record]))
+            return
+        self.failed += 1
+        error = {'attempt': record.attempt, 'error': outcome.error or outcome.kind, 'kind': outcome.kind,
+                 'traceback': outcome.traceback, 'when': self.store.clock.now()}
+        name = self.emitter.stream_name
+        if record.attempt >= self.options.max_attempts:
+            if self._lasting(lambda: self.store.bury(record, error)):
+                self.dead += 1
+                log.error('%s: window %s is dead after %d attempts (%s); it is kept: see stream.dead, redrive() or drop()',
+                          name, record.id, record.attempt, outcome.error)
+        else:
+            delay = backoff(record.attempt, self.options)
+            if self._lasting(lambda: self.store.retry(record, error, delay)):
+                self.retry_at.append(time.monotonic() + delay)
+                log.warning('%s: attempt %d of %d at window %s failed (%s); again in %.1f s',
+                            name, record.attempt, self.options.max_attempts, record.id, outcome.error, delay)
+        if self.emitter.hooked:
+            self._hook('undo', record)
+
+    def _lasting(self, action: Callable[[], T]) -> T | None:
+        """Do a write that has to be done while MongoDB may be away: the lease decides who wins when it is back."""
+        pause = 0.02
+        while True:
+            try:
+                return action()
+            except StoreUnavailable as error:
+                if not self.patience():
+                    log.warning('%s: gave up: %s; the windows run again when their lease is over',
+                                self.emitter.stream_name, error)
+                    return None
+                if pause > 0.5:
+                    log.warning('%s: waiting for MongoDB: %s', self.emitter.stream_name, error)
+            threading.Event().wait(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, 2.0)
+
+
+def result_of(batch: Batch, outcome: Outcome) -> Any:
+    """What goes to the sink: the result; the window's data if there is none."""
+    value = outcome.value
+    if value is None or isinstance(value, Batch):
+        return batch.data
+    return value
+
+
+def backoff(attempt: int, options: Options) -> float:
+    """Seconds until the next attempt: doubled each time up to a cap, with half of it left to chance.
+
+    >>> 2 <= backoff(3, Options(backoff=1.0)) <= 4
+    True
+    """
+    full = min(options.max_backoff, options.backoff * 2.0 ** min(attempt - 1, 30))
+    return full * random.uniform(0.5, 1.0)

@@ -1,0 +1,392 @@
+"""The loop of a consumer: take windows, submit them, settle what is finished, wait.
+
+Two threads share the work: the :class:`~minibatch.cutter.Cutter` decides what the windows are, while this one runs
+them. What it may hold at a time is what its workers do in a tenth of a second, so that a quick function is given
+hundreds of small windows in one go, and a slow one no window that another consumer could run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from inspect import iscoroutinefunction
+from typing import Any
+
+from minibatch.cutter import Cutter
+from minibatch.delivery import Delivery, Settled
+from minibatch.errors import LeaseLost, OptionError, StoreUnavailable
+from minibatch.executor import Executor, make_executor
+from minibatch.housekeeping import housekeeper
+from minibatch.outcome import Outcome, failure
+from minibatch.points import reached
+from minibatch.signals import stopped_by_signals
+from minibatch.store import Record
+from minibatch.store.schema import MAX_GROUP
+from minibatch.window.base import Batch, View, WindowEmitter
+
+log = logging.getLogger('minibatch')
+
+#: How many seconds of work a consumer holds, and how many windows and messages at the most.
+AHEAD, MOST_WINDOWS, MOST_MESSAGES = 0.1, 500, 2 * MAX_GROUP
+#: Longest pause between two looks for windows that others have cut, in seconds: when leading, and when not.
+LEADING, FOLLOWING = 2.0, 1.0
+#: How long a stop waits for MongoDB to come back before it leaves windows to their leases, in seconds.
+GRACE = 10.0
+
+
+class Quiet:
+    """A function whose result nobody wants, so that it need not be sent between processes."""
+
+    def __init__(self, fn: Callable[[Any], Any]) -> None:
+        self.fn = fn
+        self.waits = iscoroutinefunction(fn) or iscoroutinefunction(getattr(fn, '__call__', None))  # noqa: B004
+
+    def __call__(self, batch: Batch) -> Any:
+        result = self.fn(batch)
+        return _drop(result) if self.waits else None
+
+
+async def _drop(result: Any) -> None:
+    await result
+
+
+class Runner:
+    """Drives one emitter: one consumer of its stream.
+
+    :param emitter: what to run, with its function, sink and options
+    """
+
+    def __init__(self, emitter: WindowEmitter) -> None:
+        if not callable(emitter.emitfn):
+            raise OptionError(f'a consumer needs a function that takes a window, not {emitter.emitfn!r}')
+        self.emitter = emitter
+        self.options = emitter.options
+        self.store = emitter.stream.store
+        self.stream = emitter.stream_name
+        self.host, self.pid = socket.gethostname(), os.getpid()
+        self.id = f'{self.host}:{self.pid}:{uuid.uuid4().hex[:8]}'
+        self.every = max(0.1, self.options.lease / 3)
+        self.executor: Executor = make_executor(emitter.executor, emitter.max_workers)
+        self._own_executor = self.executor is not emitter.executor
+        self.fn = self._function(emitter.emitfn)
+        self.others = 0
+        self.delivery = Delivery(self.store, emitter, self.options, self._patient)
+        self.cutter = Cutter(self)
+        self._handed: deque[Record] = deque()
+        self._finished: deque[Future[list[Outcome]]] = deque()
+        self._calls: dict[Future[list[Outcome]], list[tuple[Record, Batch]]] = {}
+        self._held: dict[str, Record] = {}
+        self._event = threading.Event()
+        self._seconds = 0.0  # how long the function takes for a window, as a moving average; 0: not known yet
+        self._size = 1.0  # messages in a window, likewise
+        self._take_at = 0.0
+        self._pause = 0.01
+        self._stop_at: float | None = None
+        self._counted = (0, 0, 0, 0)
+        self._rated = (time.monotonic(), 0)
+        self._expire_at = 0.0
+        self._started = self.store.clock.now()
+        self._busy = threading.Lock()
+
+    def _function(self, fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        emitter = self.emitter
+        wanted = emitter.sink is not None or emitter.forwardfn is not None or (
+            type(emitter).forward is not WindowEmitter.forward)
+        fn = fn if wanted else Quiet(fn)
+        self.executor.check(fn)
+        return fn
+
+    # -- what the emitter asks of its engine
+
+    def run(self, blocking: bool = True) -> None:
+        """Run until :meth:`stop`; or, not blocking, until nothing is due any more."""
+        with self._busy:
+            self._stop_at = None
+            housekeeper.add(self)
+            try:
+                if blocking:
+                    with stopped_by_signals(self.emitter):
+                        self.cutter.start()
+                        self._loop()
+                else:
+                    self._drain()
+            finally:
+                housekeeper.remove(self)
+                self._close()
+
+    def stop(self) -> None:
+        """Ask the loop to end; it notices within a quarter of a second."""
+        self._event.set()
+
+    def cut_once(self) -> bool:
+        """Cut what is due and run it, once."""
+        with self._busy:
+            cut = self.cutter.step()
+            self._submit(self._next())
+            self._finish()
+            return cut
+
+    def view(self) -> View:
+        """What the strategy is told when it asks by itself."""
+        return self.cutter.view()
+
+    def remove(self, window: Any) -> None:
+        """Remove a committed window and its messages."""
+        self.store.clean([Record(id=window.id, stream=self.stream, seq=0, n=0, state='done')], kept=True)
+
+    def idle(self, seconds: float) -> None:
+        """Wait for something to do."""
+        self.cutter.idle(seconds)
+
+    # -- what the cutter asks
+
+    @property
+    def lsid(self) -> Any:
+        """Id of the session that commits windows with their sink's writes, for whoever has to end it."""
+        return self.delivery.lsid
+
+    def target(self) -> int:
+        """How many windows this consumer should hold."""
+        workers = self.executor.workers
+        by_time = workers if not self._seconds else max(
+            workers, min(MOST_WINDOWS, int(workers * AHEAD / self._seconds)))
+        return max(workers, min(by_time, int(MOST_MESSAGES / max(1.0, self._size))))
+
+    def room(self) -> tuple[int, int]:
+        """How many windows may be cut now: for this consumer, and in all, with what others should find ready."""
+        if self._stop_at is not None:
+            return 0, 0
+        target = self.target()
+        own = max(0, target - len(self._held))
+        if not self.others:
+            return own, own
+        stock = target * self.others
+        return own, own + max(0, stock - self.store.ready(self.stream, stock))
+
+    def hand_over(self, records: Sequence[Record]) -> None:
+        """Windows that were cut for this consumer, running already."""
+        for record in records:
+            self._held[record.id] = record
+        if records:
+            self._size = records[0].n or 1
+            self._handed.extend(records)
+            self._event.set()
+
+    # -- the loop
+
+    def _loop(self) -> None:
+        while True:
+            self._settle()
+            if self._stop_at is None and self.emitter.should_stop():
+                self._stop_at = time.monotonic()
+                self.cutter.stop()
+                self._give_back()
+            if self._stop_at is None:
+                self._submit(self._next())
+            elif not self._calls:
+                return
+            if not self._finished:
+                self._event.wait(0.25 if self._stop_at is not None else self._wait())
+            self._event.clear()
+
+    def _wait(self) -> float:
+        if self._handed:
+            return 0.0
+        return max(0.0, min(0.25, self._take_at - time.monotonic()))
+
+    def _drain(self) -> None:
+        """One pass: whatever is due now is cut and run."""
+        while not self.emitter.should_stop():
+            more = self.cutter.step()
+            self._take_at = 0.0
+            records = self._next()
+            if not records and not more:
+                break
+            self._submit(records)
+            self._finish()
+
+    def _finish(self) -> None:
+        while self._calls:
+            self._event.wait(0.25)
+            self._event.clear()
+            self._settle()
+
+    def _next(self) -> list[Record]:
+        """Windows to run: those handed over, then those that wait for anybody."""
+        records = [self._handed.popleft() for _ in range(len(self._handed))]
+        now = time.monotonic()
+        due = [at for at in self.delivery.retry_at if at <= now]
+        if due:
+            self.delivery.retry_at = [at for at in self.delivery.retry_at if at > now]
+            self._take_at = 0.0
+        room = self.target() - len(self._held)
+        if room > 0 and now >= self._take_at:
+            try:
+                taken = self.store.take(self.stream, self.id, min(room, self._in_a_group()), self.options.lease, self.lsid)
+            except StoreUnavailable as error:
+                log.info('%s: cannot take windows: %s', self.stream, error)
+                taken = []
+            for record in taken:
+                self._held[record.id] = record
+            records += taken
+            self._pause = 0.01 if taken else min(self._pause * 2, LEADING if self.cutter.leads else FOLLOWING)
+            self._take_at = 0.0 if taken else now + self._pause
+        return records
+
+    def _in_a_group(self) -> int:
+        return max(1, int(MAX_GROUP / max(1.0, self._size)))
+
+    def _submit(self, records: Sequence[Record]) -> None:
+        """Give windows to the executor: several in one call if they are quick; retried ones alone, as they may kill."""
+        fresh: list[tuple[Record, Batch]] = []
+        for record in records:
+            pair = self._loaded(record)
+            if pair is None:
+                continue
+            if record.attempt > 1:
+                self._call([pair])
+            else:
+                fresh.append(pair)
+        share = max(1, -(-len(fresh) // self.executor.workers)) if self._seconds else 1
+        if self._seconds:
+            share = min(share, max(1, int(AHEAD / 2 / self._seconds)))
+        for at in range(0, len(fresh), share):
+            self._call(fresh[at:at + share])
+
+    def _loaded(self, record: Record) -> tuple[Record, Batch] | None:
+        data = record.data
+        if data is None:
+            try:
+                data = self.store.load(record)
+            except LeaseLost as lost:
+                log.info('%s: %s', self.stream, lost)
+                self._held.pop(record.id, None)
+                return None
+            except StoreUnavailable as error:
+                log.info('%s: %s; window %s waits for its lease', self.stream, error, record.id)
+                self._held.pop(record.id, None)
+                return None
+        return record, Batch(record.id, self.stream, data, record.created, record.start, record.end, record.key,
+                             record.attempt, record.query)
+
+    def _call(self, pairs: list[tuple[Record, Batch]]) -> None:
+        reached('run:submitted')
+        try:
+            future = self.executor.run(self.fn, [batch for _, batch in pairs], self.options.timeout)
+        except Exception as error:
+            future = Future()
+            future.set_result([failure(error) for _ in pairs])
+        self._calls[future] = pairs
+        future.add_done_callback(self._done)
+
+    def _done(self, future: Future[list[Outcome]]) -> None:
+        self._finished.append(future)
+        self._event.set()
+
+    def _settle(self) -> None:
+        """Settle all that is finished, as one group."""
+        settled: list[Settled] = []
+        while self._finished:
+            future = self._finished.popleft()
+            pairs = self._calls.pop(future)
+            outcomes = self._outcomes(future, len(pairs))
+            settled += [(record, batch, outcome) for (record, batch), outcome in zip(pairs, outcomes, strict=True)]
+        if not settled:
+            return
+        took = sum(outcome.seconds for _, _, outcome in settled) / len(settled)
+        took = max(took, 1e-6)
+        self._seconds = took if not self._seconds else 0.7 * self._seconds + 0.3 * took
+        try:
+            self.delivery.settle(settled)
+        finally:
+            for record, _, _ in settled:
+                self._held.pop(record.id, None)
+            self.cutter.wake()
+
+    @staticmethod
+    def _outcomes(future: Future[list[Outcome]], n: int) -> list[Outcome]:
+        error = future.exception()
+        return [failure(error) for _ in range(n)] if error is not None else future.result()
+
+    def _give_back(self) -> None:
+        """Windows that were taken but not begun go to the other consumers."""
+        records = [self._handed.popleft() for _ in range(len(self._handed))]
+        try:
+            self.store.release(records)
+        except StoreUnavailable:
+            log.info('%s: MongoDB is away; %d windows run elsewhere when their lease is over', self.stream, len(records))
+        for record in records:
+            self._held.pop(record.id, None)
+
+    def _patient(self) -> bool:
+        if self._stop_at is None and self.emitter._stop:
+            self._stop_at = time.monotonic()
+        return self._stop_at is None or time.monotonic() - self._stop_at < GRACE
+
+    def _close(self) -> None:
+        self._stop_at = self._stop_at or time.monotonic()
+        self.cutter.stop()
+        self._give_back()
+        try:
+            self._flush_counts()
+            self.store.leave(self.id)
+        except StoreUnavailable:
+            log.info('%s: MongoDB is away; this consumer is forgotten by itself', self.stream)
+        if self._own_executor:
+            self.executor.shutdown(wait=True)
+        self.delivery.close()
+        self.emitter._engine = None  # a further run starts anew
+
+    # -- housekeeping
+
+    def keep_up(self) -> None:
+        """Renew what this consumer holds, recover what dead ones left, say that it is alive."""
+        lease = self.options.lease
+        held = list(self._held.values())
+        if held:
+            self.store.renew(held, lease)
+        if self.cutter.leads and not self.store.renew_lead(self.stream, self.id, lease):
+            self.cutter.leads = False
+        self.store.beat({'_id': self.id, 'stream': self.stream, 'host': self.host, 'pid': self.pid,
+                         'started': self._started, 'workers': self.executor.workers, 'every': self.every,
+                         'rate': self._rate()})
+        self.others = len(self.store.consumers_of(self.stream, alive_within=2 * self.every + 1)) - 1
+        if self.store.recover(self.stream, self.options.max_attempts):
+            self._take_at = 0.0
+            self._event.set()
+        self._flush_counts()
+        if self.cutter.leads:
+            self.store.sweep(self.stream)
+            self._expire()
+
+    def _rate(self) -> float:
+        """Messages committed a second since the last time this was asked."""
+        (at, messages), now = self._rated, (time.monotonic(), self.delivery.messages)
+        self._rated = now
+        return round((now[1] - messages) / max(now[0] - at, 1e-3), 1)
+
+    def _flush_counts(self) -> None:
+        delivery = self.delivery
+        now = (delivery.committed, delivery.messages, delivery.failed, delivery.dead)
+        change = {name: new - old for name, new, old in zip(
+            ('windows', 'messages', 'failed', 'dead'), now, self._counted, strict=True) if new != old}
+        if change:
+            self.store.count(self.stream, change)
+            self._counted = now
+
+    def _expire(self) -> None:
+        stream = self.emitter.stream
+        if stream.max_age and time.monotonic() >= self._expire_at:
+            self._expire_at = time.monotonic() + min(30.0, stream.max_age / 4) * random.uniform(0.5, 1.0)
+            self.store.expire(self.stream, stream.max_age, bool(stream.expire_unprocessed))
+
+
+WindowEmitter.make_engine = Runner

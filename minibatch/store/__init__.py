@@ -1,0 +1,23 @@
+"""Every query of the engine, one verb for each transition; nothing else reads or writes its collections."""
+
+from __future__ import annotations
+
+from minibatch.order import Claim, Order
+from minibatch.store.cut import Cut
+from minibatch.store.dead import Dead
+from minibatch.store.record import Record
+from minibatch.store.streams import Streams
+
+__all__ = ['Claim', 'Order', 'Record', 'Store']
+
+
+class Store(Streams, Cut, Dead):
+    """The engine's database, by verbs.
+
+    :param connection: from :func:`minibatch.connection.connect`; missing collections and indexes are created
+
+    >>> import minibatch.connection
+    >>> store = Store(minibatch.connection.connect())
+    >>> store.count_free('no-such-stream')
+    0
+    """

@@ -1,0 +1,137 @@
+"""What all verbs share: the collections, the translation of the driver's errors, and expressions of server time."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from pymongo.client_session import ClientSession
+from pymongo.errors import (
+    AutoReconnect,
+    ConnectionFailure,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+    WTimeoutError,
+)
+
+from minibatch.connection import Connection
+from minibatch.errors import StoreUnavailable
+from minibatch.store import schema
+from minibatch.store.schema import Document
+
+P = ParamSpec('P')
+T = TypeVar('T')
+
+#: Server errors that pass by themselves: interrupted, shutting down, stepping down, killed session, lost race.
+PASSING = frozenset({6, 7, 89, 91, 112, 134, 175, 189, 225, 237, 244, 251, 262, 317, 9001, 10107, 11600, 11602,
+                     13435, 13436, 64, 100})
+
+
+def passing(error: PyMongoError) -> bool:
+    """Whether trying again later may help."""
+    if isinstance(error, (AutoReconnect, ConnectionFailure, WTimeoutError, ExecutionTimeout)):
+        return True
+    if isinstance(error, (OperationFailure, WriteConcernError)) and error.code in PASSING:
+        return True
+    return error.has_error_label('TransientTransactionError') or error.has_error_label('RetryableWriteError')
+
+
+def verb(method: Callable[P, T]) -> Callable[P, T]:
+    """Mark a verb of the store: what the driver raises when MongoDB is away becomes :class:`StoreUnavailable`."""
+
+    @functools.wraps(method)
+    def translated(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except PyMongoError as error:
+            if passing(error):
+                raise StoreUnavailable(f'MongoDB did not take or confirm «{method.__name__}» '
+                                       f'({type(error).__name__}); what was acknowledged before is safe, '
+                                       'try again when it is back') from error
+            raise
+
+    return translated
+
+
+def in_seconds(seconds: float) -> Document:
+    """An expression for a time *seconds* from now, by the server's clock."""
+    return {'$add': ['$$NOW', round(seconds * 1000)]}
+
+
+class Base:
+    """One MongoDB database as the engine uses it.
+
+    :param connection: where; collections and indexes are created if they are missing
+    """
+
+    _ensured: set[tuple[int, str]] = set()
+    _ensuring = threading.Lock()
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.client = connection.client
+        self.clock = connection.clock
+        self.db = schema.bound(connection.db)
+        self.streams = self.db['stream']
+        self.buffer = self.db['buffer']
+        self.windows = self.db['window']
+        self.consumers = self.db['consumer']
+        self.garbage = self.buffer.with_options(write_concern=schema.LIGHT)
+        with self._ensuring:
+            key = (id(self.client), connection.db.name)
+            if key not in self._ensured:
+                self._ensure()
+                self._ensured.add(key)
+
+    @verb
+    def _ensure(self) -> None:
+        schema.ensure(self.db)
+
+    @property
+    def transactions(self) -> bool:
+        """Whether the server is a replica set, and so has transactions and change streams."""
+        return self.connection.replica_set
+
+    def session(self) -> ClientSession:
+        """A session of one's own, for one thread."""
+        return self.client.start_session(causal_consistency=False)
+
+    def kill_sessions(self, lsids: list[Any]) -> None:
+        """End the open transactions of dead consumers, whose locks would otherwise stay for a minute or more.
+
+        Refused without the privilege for it; then the locks end by themselves (``transactionLifetimeLimitSeconds``).
+        """
+        if lsids and self.transactions:
+            try:
+                self.client.admin.command('killSessions', lsids)
+            except OperationFailure as error:
+                if error.code not in (13, 8000):  # not allowed to: slower, not wrong
+                    raise
+
+
+def free(stream: str) -> Document:
+    """The query for messages that are in no window; served by one index, in order of ``_id``."""
+    return {'stream': stream, 'processed': False, 'window': None}
+
+
+def marked(stream: str, window: str) -> Document:
+    """The query for messages that are marked as members of a window."""
+    return {'stream': stream, 'processed': True, 'window': window}
+
+
+def persistently(action: Callable[[], T], *, within: float, pause: float = 0.05) -> T:
+    """Repeat *action*, which must be harmless to repeat, while MongoDB is away, for *within* seconds at the most."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            return action()
+        except PyMongoError as error:
+            if not passing(error) or time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(pause * 2, 1.0)

@@ -1,0 +1,236 @@
+"""Cutting: messages become members of window documents, in one of two ways.
+
+*Move* takes messages out of the buffer and puts their data into window documents, in one transaction. Its delete is a
+compare-and-set for each message: a message is deleted by one transaction only, so no lease, clock or late riser can
+bring it into two windows. The find runs in the same snapshot, so that deleting by range deletes exactly what was found.
+
+*Mark* leaves the messages in the buffer and marks them: for windows that are kept, for custom emitters, for windows too
+large for one document, and for servers without transactions. The window document is written first, with its members
+(``cutting``); marking is a compare-and-set for each message, and finishing a cut that somebody else began is the same
+sequence of harmless writes (:meth:`Cut.complete`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import bson
+from pymongo import UpdateMany
+from pymongo.client_session import ClientSession
+
+from minibatch.errors import LeaseLost
+from minibatch.order import Claim, Order
+from minibatch.points import reached
+from minibatch.states import WindowState
+from minibatch.store import schema
+from minibatch.store.base import free, in_seconds, marked, verb
+from minibatch.store.lead import Lead
+from minibatch.store.record import document, unpack_ids
+from minibatch.store.schema import Document
+
+CUTTING, READY, RUNNING, VOID = (each.value for each in (
+    WindowState.CUTTING, WindowState.READY, WindowState.RUNNING, WindowState.VOID))
+_HINT = [('stream', 1), ('processed', 1), ('window', 1), ('_id', 1)]
+
+
+class Cut(Lead):
+    """The verbs that decide which messages form a window."""
+
+    @verb
+    def move(self, session: ClientSession, stream: str, order: Order, claim: Claim, ttl: float) -> list[Document] | None:
+        """Cut by moving, in one transaction.
+
+        :param session: the cutter's own session, whose id is in its lease
+        :return: the window documents, of which the first ``claim.windows`` are running; ``None`` if a window is too
+            large to be moved and has to be marked
+        :raises LeaseLost: somebody else leads
+        """
+        with session.start_transaction(read_concern=schema.SNAPSHOT, write_concern=schema.MAJORITY):
+            found, whole = self._gather(stream, order, session)
+            parts = split(found, order, whole)
+            if parts is None:
+                return None
+            if not parts:
+                return []
+            reached('cut:found')
+            # A time window's number and the time read up to go in with it; a count's number may be lost in a crash.
+            first = self.allocate(stream, claim.owner, len(parts), ttl, order.advance,
+                                  session if order.advance is not None else None)
+            docs = self._documents(stream, first, parts, order, claim, data=True, moved=True)
+            n = sum(map(len, parts))
+            if n:
+                low, high = parts[0][0]['_id'], parts[-1][-1]['_id']
+                query = free(stream) | _created(order) | {'_id': {'$gte': low, '$lte': high}}
+                gone = self.buffer.delete_many(query, session=session, hint=_HINT).deleted_count
+                if gone != n:
+                    raise LeaseLost(f'{n - gone} of {n} messages went into another window')
+                reached('cut:deleted')
+            self.windows.insert_many(docs, session=session)
+            reached('cut:inserted')
+        reached('cut:committed')
+        return docs
+
+    @verb
+    def mark(self, stream: str, order: Order, claim: Claim, ttl: float, *, keep: bool) -> list[Document]:
+        """Cut by marking; the documents that come back are running or ready, as with :meth:`move`."""
+        found, whole = self._gather(stream, order, None)
+        parts = split(found, order, whole)
+        data = parts is not None
+        if parts is None:  # one window is more than a document holds: its data stays in the buffer
+            limit = order.size or 0
+            found = list(self.buffer.find(free(stream) | _created(order), {'created': 1}, sort=[('_id', 1)], limit=limit))
+            parts = [found]
+        if not parts:
+            return []
+        reached('cut:found')
+        first = self.allocate(stream, claim.owner, len(parts), ttl)
+        docs = self._documents(stream, first, parts, order, claim, data=data, keep=keep or None)
+        return self.intend(stream, docs, claim)
+
+    @verb
+    def select(self, stream: str, part: Sequence[Document], claim: Claim, ttl: float, *, keep: bool,
+               **more: Any) -> list[Document]:
+        """Cut one window of the messages that a custom emitter selected, in its order; *more*: fields of the window."""
+        first = self.allocate(stream, claim.owner, 1, ttl)
+        order = Order(size=None, start=more.pop('start', None), end=more.pop('end', None),
+                      advance=more.pop('advance', None))
+        docs = self._documents(stream, first, [part], order, claim, data=True, keep=keep or None)
+        docs[0].update((name, value) for name, value in more.items() if value is not None)
+        if len(bson.encode(docs[0], codec_options=schema.CODEC)) > schema.MAX_INLINE:
+            docs[0].pop('data')
+        return self.intend(stream, docs, claim)
+
+    def intend(self, stream: str, docs: list[Document], claim: Claim) -> list[Document]:
+        """Write windows down as ``cutting``, then finish them."""
+        final = [dict(doc) for doc in docs]
+        for doc in docs:
+            for name in ('owner', 'token', 'until', 'lsid'):
+                doc.pop(name, None)
+            doc.update(state=CUTTING, attempt=0)
+        self.windows.insert_many(docs)
+        reached('mark:intended')
+        good = self.complete(stream, docs)
+        running = [doc['_id'] for doc in final if doc['state'] == RUNNING and doc['_id'] in good]
+        ready = [doc['_id'] for doc in final if doc['state'] == READY and doc['_id'] in good]
+        if ready:
+            self.publish(ready)
+        if running:
+            self.windows.update_many({'_id': {'$in': running}, 'state': CUTTING}, [{'$set': {
+                'state': RUNNING, 'owner': claim.owner, 'token': claim.token, 'attempt': 1,
+                'lsid': {'$literal': claim.lsid}, 'until': in_seconds(claim.ttl)}}])
+            mine = {doc['_id'] for doc in self.windows.find(
+                {'_id': {'$in': running}, 'token': claim.token}, {'_id': 1})}
+            final = [doc for doc in final if doc['state'] != RUNNING or doc['_id'] in mine]
+        reached('mark:published')
+        return [doc for doc in final if doc['_id'] in good]
+
+    def complete(self, stream: str, docs: Sequence[Document]) -> set[str]:
+        """Mark the members of ``cutting`` windows and advance the stream; anybody may, any number of times.
+
+        :return: ids of the windows that have all their members; the others are void, and their messages free
+        """
+        marks = [UpdateMany({'_id': {'$in': chunk}, 'stream': stream, 'window': None},
+                            {'$set': {'processed': True, 'window': doc['_id']}})
+                 for doc in docs for chunk in _chunks(unpack_ids(doc['members']))]
+        wanted = sum(doc['n'] for doc in docs)
+        if marks and self.buffer.bulk_write(marks, ordered=False).modified_count == wanted:
+            good = {doc['_id'] for doc in docs}
+        else:
+            good = {doc['_id'] for doc in docs
+                    if self.buffer.count_documents(marked(stream, doc['_id'])) == doc['n']}
+        reached('mark:marked')
+        for doc in docs:
+            if doc['_id'] not in good:
+                self.void(stream, doc['_id'])
+        advance = [doc['advance'] for doc in docs if doc['_id'] in good and doc.get('advance')]
+        if advance:
+            self.streams.update_one({'_id': stream}, {'$max': {'last_read': max(advance)}})
+        reached('mark:advanced')
+        return good
+
+    def publish(self, ids: Sequence[str]) -> None:
+        """``cutting -> ready``"""
+        self.windows.update_many({'_id': {'$in': list(ids)}, 'state': CUTTING}, {'$set': {'state': READY}})
+
+    def void(self, stream: str, window: str) -> None:
+        """``cutting -> void``, and its messages are free again."""
+        changed = self.windows.update_one({'_id': window, 'state': CUTTING},
+                                          {'$set': {'state': VOID, 'created': self.clock.now()}}).modified_count
+        if changed:
+            self._unmark(stream, window)
+
+    def _unmark(self, stream: str, window: str) -> None:
+        self.buffer.update_many(marked(stream, window), {'$set': {'processed': False, 'window': None}})
+
+    @verb
+    def roll_forward(self, stream: str) -> int:
+        """Finish the cuts that a dead leader began; free what a late one marked for a void window.
+
+        Also frees messages that a custom emitter's own ``process`` flagged before it died: flagged, but in no window.
+
+        :return: windows finished
+        """
+        docs = list(self.windows.find({'stream': stream, 'state': CUTTING}))
+        if docs:
+            self.publish(sorted(self.complete(stream, docs)))
+        for doc in self.windows.find({'stream': stream, 'state': VOID}, {'created': 1}):
+            self._unmark(stream, doc['_id'])
+            if doc['created'] < self.clock.now() - timedelta(hours=1):
+                self.windows.delete_one({'_id': doc['_id'], 'state': VOID})
+        self.buffer.update_many({'stream': stream, 'processed': True, 'window': {'$type': 'null'}},
+                                {'$set': {'processed': False}})
+        return len(docs)
+
+    def _gather(self, stream: str, order: Order, session: ClientSession | None) -> tuple[list[Document], bool]:
+        """Read the messages for an order: as many as one group may have, and whether these are all that fit it."""
+        limit = (order.size * max(1, min(order.most, schema.MAX_GROUP // order.size)) if order.size
+                 else schema.MAX_GROUP + 1)
+        batches = self.buffer.find_raw_batches(
+            free(stream) | _created(order), {'data': 1, 'created': 1}, sort=[('_id', 1)], limit=limit,
+            batch_size=limit, hint=_HINT, session=session)
+        found: list[Document] = []
+        room = schema.MAX_INLINE
+        for batch in batches:
+            room -= len(batch)
+            found += bson.decode_all(batch, schema.CODEC)
+            if room < 0:
+                while found and room < 0:
+                    room += len(bson.encode(found.pop(), codec_options=schema.CODEC))
+                return found, False
+        return found, len(found) <= schema.MAX_GROUP or order.size is not None
+
+    def _documents(self, stream: str, first: int, parts: Sequence[Sequence[Document]], order: Order, claim: Claim,
+                   *, data: bool, **more: Any) -> list[Document]:
+        now = self.clock.now()
+        running = {'owner': claim.owner, 'token': claim.token, 'lsid': claim.lsid, 'attempt': 1,
+                   'until': now + timedelta(seconds=claim.ttl)}
+        return [document(stream, first + at, part, now=now,
+                         state=WindowState.RUNNING if at < claim.windows else WindowState.READY,
+                         data=[each['data'] for each in part] if data else None,
+                         start=order.start, end=order.end, advance=order.advance,
+                         **(running if at < claim.windows else {}), **more)
+                for at, part in enumerate(parts)]
+
+
+def split(found: list[Document], order: Order, whole: bool) -> list[list[Document]] | None:
+    """Divide messages into windows by an order; ``None`` if not even one window fits into what could be read."""
+    if order.size is None:
+        if not whole:
+            return None
+        return [found] if found or order.empty else []
+    parts = [found[at:at + order.size] for at in range(0, len(found), order.size)][:order.most]
+    if parts and len(parts[-1]) < order.size and not (order.partial and whole):
+        parts.pop()
+    return None if not parts and not whole else parts
+
+
+def _created(order: Order) -> Document:
+    bounds = {op: at for op, at in (('$gte', order.since), ('$lt', order.until)) if at is not None}
+    return {'created': bounds} if bounds else {}
+
+
+def _chunks(ids: list[Any]) -> Iterator[list[Any]]:
+    for at in range(0, len(ids), schema.MAX_GROUP):
+        yield ids[at:at + schema.MAX_GROUP]

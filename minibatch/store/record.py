@@ -1,0 +1,105 @@
+"""A window as the engine carries it from the cut to the commit: a frozen record with the token of its claim."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+
+from minibatch.clock import EPOCH
+from minibatch.states import WindowState
+from minibatch.store.schema import Document
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One window document, claimed or not.
+
+    :ivar token: the fence: every later write carries it, and counts only while the document still has it
+    :ivar data: the messages' data in order, or ``None`` where they are still in the buffer
+    :ivar moved: the messages are in this document only, no longer in the buffer
+    """
+
+    id: str
+    stream: str
+    seq: int
+    n: int
+    state: str
+    attempt: int = 0
+    token: str | None = None
+    owner: str | None = None
+    lsid: Any = None
+    data: list[Any] | None = None
+    members: bytes = b''
+    times: bytes = b''
+    start: datetime | None = None
+    end: datetime | None = None
+    created: datetime | None = None
+    key: Any = None
+    query: Any = None
+    keep: bool = False
+    moved: bool = False
+    errors: Sequence[Document] = ()
+
+    @classmethod
+    def from_document(cls, doc: Document) -> Record:
+        """Read a window document; what it does not have gets the default."""
+        fields = {name: doc[name] for name in _FIELDS if name in doc}
+        return cls(id=doc['_id'], **fields)
+
+    def ids(self) -> list[Any]:
+        """The members' ``_id`` in order."""
+        return unpack_ids(self.members)
+
+
+_FIELDS = [name for name in Record.__dataclass_fields__ if name != 'id']
+
+
+def pack_ids(ids: Iterable[Any]) -> Any:
+    """Member ids as small as can be: 12 bytes each if all are ObjectIds, else the plain list."""
+    listed = list(ids)
+    if all(type(each) is ObjectId for each in listed):
+        return b''.join([each.binary for each in listed])
+    return listed
+
+
+def unpack_ids(packed: Any) -> list[Any]:
+    """The reverse of :func:`pack_ids`."""
+    if isinstance(packed, (bytes, bytearray)):
+        return [ObjectId(bytes(packed[at:at + 12])) for at in range(0, len(packed), 12)]
+    return list(packed)
+
+
+def pack_times(times: Iterable[datetime]) -> bytes:
+    """Times as 8 bytes each, in milliseconds since the epoch (the resolution that MongoDB keeps)."""
+    return array('q', [(each - EPOCH) // _MILLISECOND for each in times]).tobytes()
+
+
+def unpack_times(packed: bytes) -> list[datetime]:
+    """The reverse of :func:`pack_times`."""
+    numbers = array('q')
+    numbers.frombytes(packed)
+    return [EPOCH + each * _MILLISECOND for each in numbers]
+
+
+def document(stream: str, seq: int, part: Sequence[Document], *, state: WindowState, now: datetime,
+             **more: Any) -> Document:
+    """A new window document for the messages in *part*.
+
+    :param part: buffer documents with ``_id`` and ``created``, and ``data`` if the window carries its data
+    :param more: further fields; those that are ``None`` are left out
+    """
+    doc: Document = {
+        '_id': f'{stream}:{seq}', 'stream': stream, 'seq': seq, 'state': state.value, 'n': len(part),
+        'processed': False, 'attempt': 0, 'created': now,
+        'members': pack_ids(each['_id'] for each in part), 'times': pack_times(each['created'] for each in part),
+        'start': part[0]['created'] if part else now, 'end': part[-1]['created'] if part else now,
+    }
+    doc.update((name, value) for name, value in more.items() if value is not None)
+    return doc

@@ -1,0 +1,72 @@
+"""The four collections: their names, their indexes, and how they are read and written.
+
+``buffer`` is clustered on ``_id`` where the server can do that (MongoDB 5.3 and later): one B-tree less for each
+message to enter and to leave, worth 1.4 to 1.6 times the drain rate (``docs/design/why-this-protocol.md``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import IndexModel, ReadPreference, WriteConcern
+from pymongo.database import Database
+from pymongo.errors import CollectionInvalid, OperationFailure
+from pymongo.read_concern import ReadConcern
+
+Document = dict[str, Any]
+
+#: What survives the loss of a primary: acknowledged by a majority of the members, and in their journals.
+MAJORITY = WriteConcern('majority', j=True, wtimeout=30_000)
+#: For deleting what is already committed: repeating it is harmless, so nobody waits for it.
+LIGHT = WriteConcern(1)
+#: A transaction's reads see one moment of the database.
+SNAPSHOT = ReadConcern('snapshot')
+
+CODEC: CodecOptions[Document] = CodecOptions(
+    uuid_representation=UuidRepresentation.STANDARD, datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+
+#: Largest message: what MongoDB takes (16 MiB), less room for what the engine adds to a message.
+MAX_MESSAGE = 16 * 1024 * 1024 - 16 * 1024
+#: Most data that a window document carries itself; a larger window leaves its messages in the buffer.
+MAX_INLINE = 12 * 1024 * 1024
+#: Most messages cut in one go.
+MAX_GROUP = 10_000
+
+BUFFER_INDEX = IndexModel([('stream', 1), ('processed', 1), ('window', 1), ('_id', 1)], name='state')
+WINDOW_INDEX = IndexModel([('stream', 1), ('state', 1), ('seq', 1)], name='state')
+
+
+def bound(db: Database[Any]) -> Database[Any]:
+    """The same database, read from the primary and written with :data:`MAJORITY`."""
+    return db.with_options(codec_options=CODEC, write_concern=MAJORITY, read_preference=ReadPreference.PRIMARY,
+                           read_concern=ReadConcern('local'))
+
+
+def ensure(db: Database[Any]) -> None:
+    """Create what is missing of the collections and indexes; harmless to repeat and to do at the same time.
+
+    Outside of any transaction, since creating a collection in one blocks every other writer.
+    """
+    there = set(db.list_collection_names(filter={'name': {'$in': ['stream', 'buffer', 'window', 'consumer']}}))
+    for name in ('stream', 'window', 'consumer'):
+        if name not in there:
+            _create(db, name)
+    if 'buffer' not in there:
+        try:
+            _create(db, 'buffer', clusteredIndex={'key': {'_id': 1}, 'unique': True})
+        except OperationFailure:  # a server before 5.3
+            _create(db, 'buffer')
+    db['buffer'].create_indexes([BUFFER_INDEX])
+    db['window'].create_indexes([WINDOW_INDEX])
+
+
+def _create(db: Database[Any], name: str, **options: Any) -> None:
+    try:
+        db.create_collection(name, **options)
+    except CollectionInvalid:
+        return  # somebody else was faster
+    except OperationFailure as error:
+        if error.code != 48:  # NamespaceExists
+            raise

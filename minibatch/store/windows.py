@@ -1,0 +1,218 @@
+"""Verbs on windows that have been cut: take, load, renew, commit, retry, bury, release, recover.
+
+Each is one conditional write that carries the token of the claim. A write that matches nothing says that the window
+went to somebody else: a normal outcome, after which there is nothing left to do.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pymongo.client_session import ClientSession
+from pymongo.errors import OperationFailure
+
+from minibatch.errors import LeaseLost
+from minibatch.points import reached
+from minibatch.states import WindowState
+from minibatch.store import schema
+from minibatch.store.base import Base, in_seconds, marked, verb
+from minibatch.store.record import Record, unpack_ids, unpack_times
+from minibatch.store.schema import Document
+
+READY, RUNNING, DONE, DEAD = (each.value for each in (
+    WindowState.READY, WindowState.RUNNING, WindowState.DONE, WindowState.DEAD))
+#: Failures that a window remembers.
+MAX_ERRORS = 10
+_DUE = {'$expr': {'$lte': [{'$ifNull': ['$not_before', '$$NOW']}, '$$NOW']}}
+
+
+def _held(records: Sequence[Record]) -> Document:
+    """The query for these windows as long as they are claimed by these tokens."""
+    if len(records) == 1:
+        return {'_id': records[0].id, 'state': RUNNING, 'token': records[0].token}
+    return {'_id': {'$in': [each.id for each in records]}, 'state': RUNNING,
+            'token': {'$in': list({each.token for each in records})}}
+
+
+class Windows(Base):
+    """The life of a window between the cut and its end."""
+
+    @verb
+    def take(self, stream: str, owner: str, limit: int, ttl: float, lsid: Any = None, *,
+             ordered: bool = False) -> list[Record]:
+        """Claim up to *limit* windows that are ready and due, first ones first.
+
+        :return: the windows claimed; fewer, or none, if there are no more or another consumer was faster
+        """
+        query: Document = {'stream': stream, 'state': READY} | _DUE
+        ids = [doc['_id'] for doc in self.windows.find(query, {'_id': 1}, sort=[('seq', 1)], limit=limit)]
+        if not ids:
+            return []
+        token = uuid.uuid4().hex
+        self.windows.update_many({'_id': {'$in': ids}, 'state': READY}, [{'$set': {
+            'state': RUNNING, 'owner': owner, 'token': token, 'until': in_seconds(ttl),
+            'attempt': {'$add': ['$attempt', 1]}, 'lsid': {'$literal': lsid}}}])
+        docs = self.windows.find({'_id': {'$in': ids}, 'token': token}, sort=[('seq', 1)])
+        records = [Record.from_document(doc) for doc in docs]
+        reached('take:taken')
+        return records
+
+    @verb
+    def ready(self, stream: str, limit: int) -> int:
+        """How many windows wait for a runner, counted up to *limit*."""
+        return self.windows.count_documents({'stream': stream, 'state': READY}, limit=limit)
+
+    @verb
+    def load(self, record: Record) -> list[Any]:
+        """The data of a window whose messages are in the buffer, in the order of its members.
+
+        :raises LeaseLost: messages are missing: the window has been committed or dropped meanwhile
+        """
+        data = {doc['_id']: doc['data'] for doc in self.buffer.find(marked(record.stream, record.id), {'data': 1})}
+        try:
+            return [data[each] for each in record.ids()]
+        except KeyError as missing:
+            raise LeaseLost(f'window {record.id} has lost message {missing}: it was finished or dropped') from None
+
+    @verb
+    def renew(self, records: Sequence[Record], ttl: float) -> int:
+        """Hold windows for *ttl* more seconds; the number of those that are still mine."""
+        return self.windows.update_many(_held(records), [{'$set': {'until': in_seconds(ttl)}}]).matched_count
+
+    @verb
+    def commit(self, records: Sequence[Record], effects: Callable[[ClientSession], None] | None = None,
+               session: ClientSession | None = None) -> int:
+        """``running -> done``: the point after which windows never run again.
+
+        The document of a moved window is removed with the same write, since it holds the messages.
+
+        :param effects: writes of an exactly-once sink, made in one transaction with the commit
+        :param session: for *effects*; its id is stored in the windows, so that a rescuer can end its transaction
+        :return: how many of the windows are committed; fewer than given if another consumer has them
+        :raises LeaseLost: with *effects*, if any of the windows is not mine any more; then nothing is written
+        """
+        moved = [each for each in records if each.moved]
+        stay = [each for each in records if not each.moved]
+        reached('commit:before')
+        if effects is None:
+            done = self._finish(moved, stay, None)
+        else:
+            assert session is not None
+            with session.start_transaction(read_concern=schema.SNAPSHOT, write_concern=schema.MAJORITY):
+                done = self._finish(moved, stay, session)
+                if done != len(records):
+                    raise LeaseLost(f'{len(records) - done} window(s) went to another consumer')
+                effects(session)
+                reached('commit:effects')
+        reached('commit:done')
+        self.clean(stay)
+        return done
+
+    def _finish(self, moved: Sequence[Record], stay: Sequence[Record], session: ClientSession | None) -> int:
+        done = 0
+        if moved:
+            done += self.windows.delete_many(_held(moved), session=session).deleted_count
+        if stay:
+            # A repeat after a lost reply finds the window done by the same token, and counts it.
+            query = _held(stay) | {'state': {'$in': [RUNNING, DONE]}}
+            done += self.windows.update_many(query, {'$set': {'state': DONE, 'processed': True}, '$unset': {
+                'until': 1, 'lsid': 1}}, session=session).matched_count
+        return done
+
+    @verb
+    def clean(self, records: Sequence[Record], *, kept: bool = False) -> None:
+        """Remove the messages of committed windows, then the windows. Anybody may, at any time.
+
+        :param kept: those to be kept, too
+        """
+        ids = [each.id for each in records if kept or not each.keep]
+        if not ids:
+            return
+        query: Document = {'_id': {'$in': ids}, 'state': DONE} | ({} if kept else {'keep': {'$ne': True}})
+        done = [doc['_id'] for doc in self.windows.find(query, {'_id': 1})]
+        if done:
+            query = marked(records[0].stream, '') | {'window': {'$in': done}}
+            self.garbage.delete_many(query)
+            reached('clean:messages')
+            self.windows.delete_many({'_id': {'$in': done}})
+            reached('clean:windows')
+
+    @verb
+    def sweep(self, stream: str) -> None:
+        """Clean up after consumers that died between a commit and its cleaning."""
+        query = {'stream': stream, 'state': DONE, 'keep': {'$ne': True}}
+        docs = list(self.windows.find(query, {'data': 0}, limit=1000))
+        self.clean([Record.from_document(doc) for doc in docs])
+
+    @verb
+    def retry(self, record: Record, error: Document, delay: float) -> bool:
+        """``running -> ready`` after a failed attempt, to be taken again in *delay* seconds.
+
+        :return: ``False`` if the window went to somebody else
+        """
+        return self._fail(record, error, {'state': READY, 'not_before': in_seconds(delay)})
+
+    @verb
+    def bury(self, record: Record, error: Document) -> bool:
+        """``running -> dead`` after the last attempt: kept, with its messages and errors."""
+        return self._fail(record, error, {'state': DEAD})
+
+    def _fail(self, record: Record, error: Document, change: Document) -> bool:
+        errors = {'$slice': [{'$concatArrays': [{'$ifNull': ['$errors', []]}, [{'$literal': error}]]}, -MAX_ERRORS]}
+        update: list[Document] = [
+            {'$set': change | {'errors': errors, 'moved': False}}, {'$unset': ['until', 'lsid']}]
+        if record.moved and record.n:
+            return self._restore(record, update)
+        return self.windows.update_one(_held([record]), update).modified_count == 1
+
+    def _restore(self, record: Record, update: list[Document]) -> bool:
+        """Fail a moved window, and put its messages back into the buffer, marked, where people look for them."""
+        assert record.data is not None
+        messages = [{'_id': each, 'stream': record.stream, 'created': created, 'data': data,
+                     'processed': True, 'window': record.id}
+                    for each, created, data in zip(unpack_ids(record.members), unpack_times(record.times),
+                                                   record.data, strict=True)]
+        with self.session() as session, session.start_transaction(write_concern=schema.MAJORITY):
+            mine = self.windows.update_one(_held([record]), update, session=session).modified_count == 1
+            if mine:
+                self.buffer.insert_many(messages, session=session)
+        return mine
+
+    @verb
+    def release(self, records: Sequence[Record]) -> int:
+        """``running -> ready`` without counting an attempt: windows taken, but not run."""
+        if not records:
+            return 0
+        return self.windows.update_many(_held(records), [
+            {'$set': {'state': READY, 'attempt': {'$subtract': ['$attempt', 1]}}},
+            {'$unset': ['owner', 'token', 'until', 'lsid']}]).modified_count
+
+    @verb
+    def recover(self, stream: str, max_attempts: int) -> list[Record]:
+        """Give windows whose consumer died back to the others; its attempt counts, so that no window kills for ever.
+
+        :return: the windows recovered
+        """
+        query = {'stream': stream, 'state': RUNNING, '$expr': {'$lt': ['$until', '$$NOW']}}
+        expired = [Record.from_document(doc) for doc in self.windows.find(query, limit=1000)]
+        if not expired:
+            return []
+        self.kill_sessions([each.lsid for each in expired if each.lsid])
+        recovered = []
+        for record in expired:
+            error = {'attempt': record.attempt, 'when': self.clock.now(), 'traceback': None,
+                     'error': f'the consumer {record.owner} died or hung while it had the window'}
+            try:
+                if record.attempt >= max_attempts:
+                    mine = self.bury(record, error)
+                else:
+                    mine = self.retry(record, error, 0)
+            except OperationFailure as failure:
+                if failure.code != 112:  # write conflict: it is being committed or recovered right now
+                    raise
+                mine = False
+            if mine:
+                recovered.append(record)
+        return recovered
