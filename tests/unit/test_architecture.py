@@ -42,8 +42,8 @@ MAY_USE_DRIVER = {'store', 'connection', 'embedded', 'supervisor', 'models', 'me
 
 #: What ``import minibatch as mb`` gives, in full. A name added or removed here is a change of the public surface.
 PUBLIC = [
-    'BacklogFull', 'Batch', 'Buffer', 'ConnectError', 'CountWindow', 'EmbeddedError', 'FixedTimeWindow', 'IntegrityError',
-    'InvalidMessage', 'LeaseLost', 'MessageTooLarge', 'MinibatchError', 'MissingExtra', 'OptionError',
+    'BacklogFull', 'Batch', 'Buffer', 'ConnectError', 'CountWindow', 'EmbeddedError', 'FixedTimeWindow',
+    'IntegrityError', 'InvalidMessage', 'LeaseLost', 'MessageTooLarge', 'MinibatchError', 'MissingExtra', 'OptionError',
     'RelaxedTimeWindow', 'StoreUnavailable', 'Stream', 'Window', 'WindowEmitter', 'WindowError', 'WindowTimeout',
     'WorkerDied', 'authenticated_url', 'connectdb', 'make_emitter', 'stream', 'streaming',
 ]
