@@ -22,10 +22,10 @@ MOST_LINES = 400
 #: From the ground up. A module imports from its own layer and from those before it.
 LAYERS = (
     ('errors', 'states', 'clock', 'points', 'order', 'ids', 'refused', 'coerce', 'convert', 'outcome', 'supervisor'),
-    ('embedded',),
+    ('embedded', 'urls'),
     ('connection',),
     ('store',),
-    ('messages', 'writer', 'dead'),
+    ('messages', 'linger', 'backlog', 'writer', 'dead'),
     ('models', 'status'),
     ('window', 'worker', 'lanes', 'executor'),
     ('delivery', 'housekeeping', 'cutter', 'runner', 'signals'),
@@ -37,8 +37,8 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 #: Who may talk to MongoDB's driver (``bson`` counts: it is the driver's idea of data).
 DRIVER = {'pymongo', 'bson', 'gridfs', 'mongoengine'}
-MAY_USE_DRIVER = {'store', 'connection', 'embedded', 'supervisor', 'models', 'messages', 'ids', 'coerce', 'convert',
-                  'refused'}
+MAY_USE_DRIVER = {'store', 'urls', 'connection', 'embedded', 'supervisor', 'models', 'messages', 'ids', 'coerce',
+                  'convert', 'refused'}
 
 #: What ``import minibatch as mb`` gives, in full. A name added or removed here is a change of the public surface.
 PUBLIC = [
