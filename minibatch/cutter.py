@@ -23,6 +23,8 @@ log = logging.getLogger('minibatch')
 
 #: Longest pause between two looks at a stream that is watched, and one that is polled, in seconds.
 WATCHED, POLLED = 5.0, 1.0
+#: Window numbers taken from the stream's counter in one go; a crash leaves a gap of so many at the most.
+BLOCK = 100
 #: Cuts in a row after which a stream counts as busy, and is not watched (a watch taxes its producers).
 BUSY = 20
 
@@ -47,6 +49,9 @@ class Cutter:
         self._watch_again = 0.0
         self._in_a_row = 0
         self._lead_at = 0.0
+        self._leads_until = 0.0
+        self._numbers = (1, 0)  # window numbers allocated and not used yet: first and last
+        self._came = False
         self._pause = 0.01
         self._ask_at: float | None = None
         self._thread: threading.Thread | None = None
@@ -59,7 +64,11 @@ class Cutter:
         self._thread.start()
 
     def wake(self) -> None:
-        """Look again now: something may have come, or the runner has room."""
+        """Look again now: the runner has room, or something else has changed."""
+        self._wake.set()
+
+    def _message_came(self) -> None:
+        self._came = True
         self._wake.set()
 
     def stop(self) -> None:
@@ -76,7 +85,7 @@ class Cutter:
         if self.leads:
             self.leads = False
             try:
-                self.store.resign(self.stream, self.runner.id)
+                self.store.resign(self.stream, self.runner.id, self._numbers)
             except StoreUnavailable:
                 log.info('%s: MongoDB is away; the lead of this consumer runs out by itself', self.stream)
 
@@ -136,7 +145,7 @@ class Cutter:
             if time.monotonic() < self._watch_again:
                 return False
             self._watch_again = time.monotonic() + 1.0
-            self._watch = Watch(self.store, self.stream, self.wake)
+            self._watch = Watch(self.store, self.stream, self._message_came)
         return True
 
     def _close_watch(self) -> None:
@@ -164,28 +173,52 @@ class Cutter:
                 docs, more = self._cut(own, most)
         except LeaseLost as lost:
             log.debug('%s: %s', self.stream, lost)
-            self.leads = self.store.renew_lead(self.stream, self.runner.id, self.runner.options.lease)
-            return self.leads
+            return self.renew()
         self.runner.hand_over([Record.from_document(doc) for doc in docs if doc.get('token') is not None])
         return more
 
+    def renew(self) -> bool:
+        """Hold the lead for another lease; whether it still is this consumer's."""
+        until = time.monotonic() + self.runner.options.lease
+        self.leads = self.store.renew_lead(self.stream, self.runner.id, self.runner.options.lease)
+        self._leads_until = until if self.leads else 0.0
+        if not self.leads:
+            self._numbers = (1, 0)
+        return self.leads
+
+    def _allocate(self, n: int) -> int:
+        """Window numbers, from a block that was taken from the stream's counter in one go."""
+        first, last = self._numbers
+        if last - first + 1 < n:
+            block = max(n, BLOCK)
+            first = self.store.allocate(self.stream, self.runner.id, block, self.runner.options.lease)
+            last = first + block - 1
+        self._numbers = (first + n, last)
+        return first
+
     def _lead(self) -> bool:
-        if self.leads:
-            return True
         now = time.monotonic()
+        if self.leads:
+            # Who slept through its own lease asks before it goes on: somebody else may lead by now.
+            return now < self._leads_until or self.renew()
         if now < self._lead_at:
             return False
         lease = self.runner.options.lease
         self._lead_at = now + min(lease / 3, 5.0)
         self.leads = self.store.lead(self.stream, self.runner.id, lease, self._lsid)
         if self.leads:
+            self._leads_until = now + lease
+            self._numbers = (1, 0)
             self.store.roll_forward(self.stream)
         return self.leads
 
     def view(self, most: int = 1) -> View:
         """What the strategy is told."""
         timed = not self.emitter.WATCH
-        count = self.store.count_free(self.stream, self.emitter.need())
+        need = self.emitter.need()
+        # The watch has seen a message, so there is no need to ask whether there is one.
+        count = 1 if self._came and need == 1 and not timed else self.store.count_free(self.stream, need)
+        self._came = False
         last_read = self.store.last_read(self.stream) if timed else None
         ask = timed or (count and getattr(self.emitter, 'within', None) is not None)
         return View(now=self.store.clock.now(), count=count, most=most, last_read=last_read,
@@ -204,15 +237,14 @@ class Cutter:
         docs: list[Document] = []
         for order in decision.orders:
             docs += self._cut_order(order, self._claim(own - len(docs)))
-        return docs, bool(decision.orders)
+        return docs, bool(docs) or (bool(decision.orders) and not self.emitter.WATCH)
 
     def _cut_order(self, order: Order, claim: Claim) -> list[Document]:
-        lease = self.runner.options.lease
         if self._session is not None and not self.emitter.keep and (order.size or 0) <= MAX_GROUP:
-            docs = self.store.move(self._session, self.stream, order, claim, lease)
+            docs = self.store.move(self._session, self.stream, order, claim, self._allocate)
             if docs is not None:
                 return docs
-        return self.store.mark(self.stream, order, claim, lease, keep=self.emitter.keep)
+        return self.store.mark(self.stream, order, claim, self._allocate, keep=self.emitter.keep)
 
     def _cut_by_hooks(self, own: int) -> tuple[list[Document], bool]:
         emitter = self.emitter
@@ -231,7 +263,7 @@ class Cutter:
         # Who overrides commit() says himself what becomes of messages and windows; nobody sweeps them away.
         keep = emitter.keep or type(emitter).commit is not WindowEmitter.commit
         docs = self.store.select(
-            self.stream, part, self._claim(min(own, 1)), self.runner.options.lease, keep=keep, data=list(window.data),
+            self.stream, part, self._claim(min(own, 1)), self._allocate, keep=keep, data=list(window.data),
             key=window.key, query=_plain(window.query), start=window.start or (order.start if order else None),
             end=window.end or (order.end if order else None), advance=order.advance if order else None)
         with scoped(emitter.stream):

@@ -92,7 +92,7 @@ class Runner:
         self._stop_at: float | None = None
         self._counted = (0, 0, 0, 0)
         self._rated = (time.monotonic(), 0)
-        self._expire_at = 0.0
+        self._expire_at = self._sweep_at = 0.0
         self._started = self.store.clock.now()
         self._busy = threading.Lock()
 
@@ -353,8 +353,8 @@ class Runner:
         held = list(self._held.values())
         if held:
             self.store.renew(held, lease)
-        if self.cutter.leads and not self.store.renew_lead(self.stream, self.id, lease):
-            self.cutter.leads = False
+        if self.cutter.leads:
+            self.cutter.renew()
         self.store.beat({'_id': self.id, 'stream': self.stream, 'host': self.host, 'pid': self.pid,
                          'started': self._started, 'workers': self.executor.workers, 'every': self.every,
                          'rate': self._rate()})
@@ -364,8 +364,7 @@ class Runner:
             self._event.set()
         self._flush_counts()
         if self.cutter.leads:
-            self.store.sweep(self.stream)
-            self._expire()
+            self._tidy()
 
     def _rate(self) -> float:
         """Messages committed a second since the last time this was asked."""
@@ -382,10 +381,14 @@ class Runner:
             self.store.count(self.stream, change)
             self._counted = now
 
-    def _expire(self) -> None:
-        stream = self.emitter.stream
-        if stream.max_age and time.monotonic() >= self._expire_at:
-            self._expire_at = time.monotonic() + min(30.0, stream.max_age / 4) * random.uniform(0.5, 1.0)
+    def _tidy(self) -> None:
+        """Remove what consumers that died left behind, and what is older than the stream's ``max_age``."""
+        stream, now = self.emitter.stream, time.monotonic()
+        if now >= self._sweep_at:
+            self._sweep_at = now + 6 * self.every
+            self.store.sweep(self.stream)
+        if stream.max_age and now >= self._expire_at:
+            self._expire_at = now + min(30.0, stream.max_age / 4) * random.uniform(0.5, 1.0)
             self.store.expire(self.stream, stream.max_age, bool(stream.expire_unprocessed))
 
 

@@ -12,7 +12,7 @@ sequence of harmless writes (:meth:`Cut.complete`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -39,10 +39,12 @@ class Cut(Lead):
     """The verbs that decide which messages form a window."""
 
     @verb
-    def move(self, session: ClientSession, stream: str, order: Order, claim: Claim, ttl: float) -> list[Document] | None:
+    def move(self, session: ClientSession, stream: str, order: Order, claim: Claim,
+             numbers: Callable[[int], int]) -> list[Document] | None:
         """Cut by moving, in one transaction.
 
         :param session: the cutter's own session, whose id is in its lease
+        :param numbers: gives out that many window numbers, the first of which it returns
         :return: the window documents, of which the first ``claim.windows`` are running; ``None`` if a window is too
             large to be moved and has to be marked
         :raises LeaseLost: somebody else leads
@@ -56,8 +58,8 @@ class Cut(Lead):
                 return []
             reached('cut:found')
             # A time window's number and the time read up to go in with it; a count's number may be lost in a crash.
-            first = self.allocate(stream, claim.owner, len(parts), ttl, order.advance,
-                                  session if order.advance is not None else None)
+            first = numbers(len(parts)) if order.advance is None else self.allocate(
+                stream, claim.owner, len(parts), claim.ttl, order.advance, session)
             docs = self._documents(stream, first, parts, order, claim, data=True, moved=True)
             n = sum(map(len, parts))
             if n:
@@ -73,7 +75,8 @@ class Cut(Lead):
         return docs
 
     @verb
-    def mark(self, stream: str, order: Order, claim: Claim, ttl: float, *, keep: bool) -> list[Document]:
+    def mark(self, stream: str, order: Order, claim: Claim, numbers: Callable[[int], int], *,
+             keep: bool) -> list[Document]:
         """Cut by marking; the documents that come back are running or ready, as with :meth:`move`."""
         found, whole = self._gather(stream, order, None)
         parts = split(found, order, whole)
@@ -85,15 +88,15 @@ class Cut(Lead):
         if not parts:
             return []
         reached('cut:found')
-        first = self.allocate(stream, claim.owner, len(parts), ttl)
+        first = numbers(len(parts))
         docs = self._documents(stream, first, parts, order, claim, data=data, keep=keep or None)
         return self.intend(stream, docs, claim)
 
     @verb
-    def select(self, stream: str, part: Sequence[Document], claim: Claim, ttl: float, *, keep: bool,
+    def select(self, stream: str, part: Sequence[Document], claim: Claim, numbers: Callable[[int], int], *, keep: bool,
                **more: Any) -> list[Document]:
         """Cut one window of the messages that a custom emitter selected, in its order; *more*: fields of the window."""
-        first = self.allocate(stream, claim.owner, 1, ttl)
+        first = numbers(1)
         order = Order(size=None, start=more.pop('start', None), end=more.pop('end', None),
                       advance=more.pop('advance', None))
         docs = self._documents(stream, first, [part], order, claim, data=True, keep=keep or None)

@@ -12,6 +12,7 @@ from minibatch.clock import EPOCH
 from minibatch.errors import LeaseLost
 from minibatch.points import reached
 from minibatch.store.base import Base, in_seconds, verb
+from minibatch.store.schema import LIGHT
 
 
 class Lead(Base):
@@ -49,8 +50,15 @@ class Lead(Base):
                                        [{'$set': {'lease.until': in_seconds(ttl)}}]).matched_count == 1
 
     @verb
-    def resign(self, stream: str, owner: str) -> None:
-        """Give the lease back, so that another consumer can have it at once."""
+    def resign(self, stream: str, owner: str, unused: tuple[int, int] | None = None) -> None:
+        """Give the lease back, so that another consumer can have it at once.
+
+        :param unused: first and last of the window numbers allocated and not used; they are given back if they are the
+            last ones
+        """
+        if unused is not None and unused[0] <= unused[1]:
+            self.streams.with_options(write_concern=LIGHT).update_one(
+                {'_id': stream, 'lease.owner': owner, 'seq': unused[1]}, {'$set': {'seq': unused[0] - 1}})
         self.streams.update_one({'_id': stream, 'lease.owner': owner}, {'$unset': {'lease': 1}})
 
     @verb
@@ -62,7 +70,9 @@ class Lead(Base):
         :return: the first of the numbers
         :raises LeaseLost: somebody else leads
         """
-        doc = self.streams.find_one_and_update(
+        # Not waiting for the majority here: what makes windows of these numbers durable makes the numbers so, too.
+        streams = self.streams if session else self.streams.with_options(write_concern=LIGHT)
+        doc = streams.find_one_and_update(
             {'_id': stream, 'lease.owner': owner},
             [{'$set': {'seq': {'$add': ['$seq', n]}, 'lease.until': in_seconds(ttl),
                        **({'last_read': {'$max': ['$last_read', advance]}} if session and advance else {})}}],

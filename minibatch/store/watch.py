@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from minibatch.store.base import Base
 from minibatch.store.schema import Document
+
+log = logging.getLogger('minibatch')
 
 #: How long the server holds a request that has nothing to report.
 AWAIT_MS = 10_000
@@ -46,13 +50,15 @@ class Watch:
 
     def _run(self) -> None:
         try:
-            with self._store.buffer.aggregate_raw_batches(self._pipeline, maxAwaitTimeMS=AWAIT_MS) as self._cursor:
+            buffer = self._store.buffer.with_options(read_concern=ReadConcern('majority'))  # it takes no other
+            with buffer.aggregate_raw_batches(self._pipeline, maxAwaitTimeMS=AWAIT_MS) as self._cursor:
                 self._on_event()
                 while not self._closed.is_set() and self._cursor.alive:
                     if self._cursor.try_next() is not None:
                         self._on_event()
-        except PyMongoError:
+        except PyMongoError as error:
             # A hint is lost, nothing else: the cutter polls, and opens another watch later.
+            log.debug('the watch on a stream ended: %s', error)
             if not self._closed.is_set():
                 self._on_event()
 
