@@ -23,8 +23,8 @@ WARM_UP = 0.1
 #: messages in one trial, by window size; the slower sides get fewer, or a run would take hours
 TOTALS = {1: 10_000, 10: 30_000, 100: 60_000, 1_000: 100_000, 10_000: 200_000}
 TOTALS_HANDWRITTEN = {1: 1_500, 10: 8_000, 100: 30_000, 1_000: 100_000, 10_000: 200_000}
-TOTALS_ORIGINAL = {1: 600, 10: 1_000, 100: 2_500, 1_000: 4_000, 10_000: 20_000}
-SIZES_ORIGINAL = (1, 100, 1_000)
+#: seconds of one trial of the original, by window size
+SECONDS_ORIGINAL = {1: 5.0, 100: 8.0, 1_000: 14.0}
 
 _trials = count(1)
 
@@ -55,13 +55,9 @@ def rate_after_warm_up(events: Iterable[tuple[float, int]], total: int, end: flo
     done = 0
     for when, n in sorted(events):
         done += n
-        if done >= total * WARM_UP:
-            break
-    else:
-        raise TrialFailed(f'{done:,} of {total:,} messages')
-    if done >= total:
-        raise TrialFailed('all messages came at once: too few for a rate')
-    return (total - done) / (end - when)
+        if total * WARM_UP <= done < total:
+            return (total - done) / (end - when)
+    raise TrialFailed(f'{done:,} of {total:,} messages at once: no rate')
 
 
 def drain(engine: Engine, server: str, client: MongoClient[dict[str, Any]], size: int, total: int,
@@ -84,26 +80,18 @@ def drain(engine: Engine, server: str, client: MongoClient[dict[str, Any]], size
 
 
 def run(figures: Figures, server: str, client: MongoClient[dict[str, Any]], *, sizes: Iterable[int],
-        members: Iterable[int], reps: int, scale: float, with_original: bool, ours: bool) -> None:
+        members: Iterable[int], reps: int, scale: float, with_original: bool) -> None:
     """All cases, the sides taking turns in each repetition."""
     members = list(members)
     for size in sizes:
         for rep in range(reps):
             for count_ in members:
                 case = case_of(size, count_)
-                for engine in ([PROCESS, INLINE_ENGINE] if ours else []) + _handwritten(figures, size, case):
+                for engine in [PROCESS, INLINE_ENGINE, *_handwritten(figures, size, case)]:
                     totals = TOTALS if engine.kind == 'minibatch' else TOTALS_HANDWRITTEN
                     _one(figures, engine, server, client, size, _whole(totals[size] * scale, size), count_, case, rep)
-            if with_original and size in SIZES_ORIGINAL:
-                case = case_of(size, 1)
-                total = _whole(TOTALS_ORIGINAL[size] * scale, size)
-
-                def trial(case: str = case, size: int = size, total: int = total) -> None:
-                    rate = original.drain(server, size, total)
-                    figures.add(PART, case, ORIGINAL, UNIT, rate)
-                    progress(f'{PART}, {case}, {ORIGINAL}: {rate:,.0f} {UNIT}')
-
-                figures.attempt(f'{PART}, {case}, {ORIGINAL}', trial)
+            if with_original and size in SECONDS_ORIGINAL:
+                _original(figures, server, size, _whole(TOTALS[size] * scale, size), rep)
         for count_ in members:
             _crown(figures, size, case_of(size, count_))
 
@@ -117,6 +105,17 @@ def _one(figures: Figures, engine: Engine, server: str, client: MongoClient[dict
                  f'{result.seconds:.1f} s in all, {result.memory:.0f} MB')
 
     figures.attempt(f'{PART}, {case}, {engine.subject}', trial)
+
+
+def _original(figures: Figures, server: str, size: int, total: int, rep: int) -> None:
+    case = case_of(size, 1)
+
+    def trial() -> None:
+        rate = original.drain(server, size, total, SECONDS_ORIGINAL[size])
+        figures.add(PART, case, ORIGINAL, UNIT, rate)
+        progress(f'{PART}, {case}, {ORIGINAL} [{rep + 1}]: {rate:,.0f} {UNIT}')
+
+    figures.attempt(f'{PART}, {case}, {ORIGINAL}', trial)
 
 
 def _whole(total: float, size: int) -> int:

@@ -56,7 +56,8 @@ class Queue:
         db = client.get_database(database, write_concern=MAJORITY)
         self.messages, self.windows = db[f'{name}.messages'], db[f'{name}.windows']
         # Leases are given and judged by the server's clock, which all consumers share.
-        self._skew = client.admin.command('hello')['localTime'].replace(tzinfo=timezone.utc) - datetime.now(timezone.utc)
+        server_time = client.admin.command('hello')['localTime'].replace(tzinfo=timezone.utc)
+        self._skew = server_time - datetime.now(timezone.utc)
         self._look_for_expired = 0.0
 
     def create(self) -> None:

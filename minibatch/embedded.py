@@ -67,6 +67,12 @@ def release(url: str = 'embedded:') -> None:
         os.close(lock)
 
 
+def attached() -> list[str]:
+    """The ``embedded:`` URLs of the directories whose server this process is a client of."""
+    with _guard:
+        return [url_of(home) for home in _clients]
+
+
 def start(path: str | Path | None = None) -> dict[str, Any]:
     """Start the server of *path* and keep it until :func:`stop`, with clients or without.
 
@@ -127,8 +133,6 @@ def directory(url: str | Path | None = None) -> Path:
     parts = urlsplit(text)
     if parts.netloc or (parts.path and not parts.path.startswith('/')):
         raise OptionError(f'{text!r} names no directory: write embedded:///absolute/path (three slashes), or embedded:')
-    if parts.query or parts.fragment:
-        raise OptionError(f'{text!r}: an embedded MongoDB takes no options in its URL, only a directory')
     if parts.path.strip('/'):
         return Path(unquote(parts.path)).resolve()
     base = os.environ.get('MINIBATCH_HOME')

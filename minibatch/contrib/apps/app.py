@@ -1,0 +1,185 @@
+"""StreamingApp: a Flask app that looks after its consumers."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from flask import Flask, Response
+
+from minibatch.contrib.apps.consumer import Consumer
+from minibatch.contrib.apps.health import Probe, judge
+from minibatch.contrib.apps.server import Server
+from minibatch.contrib.apps.worker import inside
+from minibatch.errors import OptionError
+
+log = logging.getLogger(__name__)
+
+
+class StreamingApp(Flask):
+    """A Flask app whose consumers run beside it, each in its own process.
+
+    It adds two pages to yours: ``/status`` says in JSON whether all is well, if not why, and for each stream its
+    backlog, lag, windows, rate and consumers; ``/health`` says the first part of it, with code 503 when it is not
+    well, for whatever watches over the app. Both answer within about a second, also when MongoDB does not.
+
+    :param import_name: as for Flask; by default the module that creates the app
+    :param url: of MongoDB; by default as :func:`minibatch.connectdb` finds it
+    :param streams: names of streams to report on besides those that the consumers read
+    :param options: of Flask
+
+    >>> app = StreamingApp()
+    >>> @app.route('/hello')
+    ... def hello():
+    ...     return 'hello'
+    >>> app.test_client().get('/hello').text
+    'hello'
+    """
+
+    def __init__(self, import_name: str | None = None, *, url: str | None = None, streams: Sequence[str] = (),
+                 **options: Any) -> None:
+        if import_name is None:
+            import_name = str(sys._getframe(1).f_globals.get('__name__', '__main__'))
+        super().__init__(import_name, **options)
+        self.url = url or os.environ.get('MINIBATCH_MONGO_URL') or os.environ.get('MONGO_URL')
+        self.streams = (streams,) if isinstance(streams, str) else tuple(streams)
+        #: What :meth:`start_streaming` has started and :meth:`stop_streaming` has not stopped.
+        self.consumers: list[Consumer] = []
+        self._probe = Probe(self.url)
+        self.add_url_rule('/status', 'minibatch_status', self._status_page)
+        self.add_url_rule('/health', 'minibatch_health', self._health_page)
+        atexit.register(self.stop_streaming)
+
+    def start_streaming(self, consumer: Callable[..., Any], *, backoff: float = 0.5, max_backoff: float = 30.0,
+                        grace: float = 10.0, **kwargs: Any) -> Consumer | None:
+        """Run *consumer* in a process of its own, and start it again whenever it ends.
+
+        It is called there with *kwargs*, and with the ``url`` of this app if it takes one. It should block, as
+        ``@streaming`` does; or return an emitter, or a list of them, that run in the background. The process ends
+        with :meth:`stop_streaming`, and with the app, however that ends.
+
+        :param consumer: a function; closures and functions of the main script will do
+        :param backoff: seconds until the first restart; doubled with each, with jitter
+        :param max_backoff: most seconds between two restarts
+        :param grace: seconds that :meth:`stop_streaming` gives it to finish the windows it is at
+        :return: the consumer's supervisor; ``None`` inside of a consumer, which starts no others
+        :raises OptionError: *consumer* cannot be called like this, or not be sent to another process
+        """
+        if inside():  # the consumer's module was imported over there, and starts what it always starts
+            return None
+        if not callable(consumer):
+            raise OptionError(f'start_streaming takes a function, not {consumer!r}')
+        seconds: dict[str, object] = {'backoff': backoff, 'max_backoff': max_backoff, 'grace': grace}
+        for option, value in seconds.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+                raise OptionError(f'{option} must be a number of seconds, more than 0, not {value!r}')
+        if 'url' not in kwargs and _takes_url(consumer):
+            kwargs['url'] = self.url
+        supervisor = Consumer(consumer, kwargs, backoff=backoff, cap=max_backoff, grace=grace)
+        self.consumers.append(supervisor)
+        supervisor.start()
+        return supervisor
+
+    def stop_streaming(self, grace: float | None = None) -> None:
+        """Stop all consumers: each finishes the windows it is at, and is killed if it takes too long.
+
+        :param grace: seconds to wait; by default what each was started with
+        """
+        consumers = tuple(self.consumers)
+        for consumer in consumers:
+            consumer.ask_to_stop()
+        for consumer in consumers:
+            consumer.stop(grace)
+            if consumer in self.consumers:
+                self.consumers.remove(consumer)
+
+    def status(self) -> dict[str, Any]:
+        """What ``/status`` says."""
+        pids = [pid for consumer in self.consumers if (pid := consumer.pid)]
+        return judge(self._probe.look(self.streams, pids), self.consumers)
+
+    def serve(self, host: str = '127.0.0.1', port: int = 5000, **options: Any) -> Server:
+        """Serve in a thread, and return the server, which has a ``url`` and a ``stop()``.
+
+        :param host: where to listen
+        :param port: 0 for any free one
+        :param options: of waitress, such as ``threads``
+        """
+        server = Server(self, host, port, **options)
+        server.start()
+        return server
+
+    def run(self, host: str | None = None, port: int | None = None, debug: bool | None = None,
+            load_dotenv: bool = True, **options: Any) -> None:
+        """Serve until Ctrl-C or SIGTERM, then stop the consumers. A second Ctrl-C kills them.
+
+        :param host: where to listen; only this machine (127.0.0.1) unless told otherwise
+        :param port: 5000 by default; 0 for any free one
+        :param debug: show tracebacks on error pages; there is no reloader, which would start the consumers twice
+        :param load_dotenv: there because Flask has it; nothing is loaded
+        :param options: of waitress, such as ``threads``
+        :raises OptionError: the address is taken, or an option is not one of waitress
+        """
+        if inside():
+            return
+        if debug is not None:
+            self.debug = bool(debug)
+        try:
+            server = Server(self, host or '127.0.0.1', 5000 if port is None else port, **options)
+            print(f' * {self.name} at {server.url}, its status at {server.url}/status; Ctrl-C stops it',  # noqa: T201
+                  file=sys.stderr, flush=True)
+            with self._signals(server):
+                server.run()
+                self.stop_streaming()
+        finally:
+            self.stop_streaming()
+
+    @contextmanager
+    def _signals(self, server: Server) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM stop *server*, once; the second time, kill the consumers too."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        seen: list[int] = []
+
+        def stop(number: int, frame: object) -> None:
+            seen.append(number)
+            server.stop()
+            if len(seen) > 1:
+                for consumer in tuple(self.consumers):
+                    consumer.kill()
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _status_page(self) -> Response:
+        return _json(self.status())
+
+    def _health_page(self) -> Response:
+        status = self.status()
+        short = {name: status[name] for name in ('healthy', 'status', 'reasons')}
+        return _json(short, 200 if status['healthy'] else 503)
+
+
+def _takes_url(consumer: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(consumer).parameters.values()
+    return any(each.name == 'url' or each.kind is each.VAR_KEYWORD for each in parameters)
+
+
+def _json(content: Any, code: int = 200) -> Response:
+    answer = Response(json.dumps(content, indent=2, default=str) + '\n', code, mimetype='application/json')
+    answer.headers['Cache-Control'] = 'no-store'
+    return answer
