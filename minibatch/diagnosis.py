@@ -31,10 +31,11 @@ _UNKNOWN_HOST = ('name or service not known', 'nodename nor servname', 'temporar
 
 
 class Reason(NamedTuple):
-    """Why, and whether waiting may help."""
+    """Why; whether waiting cannot help; whether it is the user name or the password."""
 
     text: str
     final: bool
+    login: bool = False
 
 
 def reason(exc: Exception, url: Parts, client: MongoClient[Any] | None = None) -> Reason:
@@ -52,8 +53,10 @@ def reason(exc: Exception, url: Parts, client: MongoClient[Any] | None = None) -
             # one that waiting cannot help decides only if it holds for all
             final = all(one.final for one in found) and len(failed) == len(servers)
             return Reason('; '.join(dict.fromkeys(one.text for one in found)), final)
-        if not topology.has_known_servers:
+        if not servers:  # the driver drops a server that is not of the set it was told
             return _wrong_set(url, topology)
+        if not topology.has_known_servers:
+            return Reason('it does not answer', False)
         return Reason('it has no primary at the moment (an election, or too few of its members are up)', False)
     return Reason(_first_sentence(exc), False)
 
@@ -63,7 +66,7 @@ def _refusal(exc: OperationFailure, url: Parts) -> Reason:
         user = url.credentials.partition(':')[0]
         source = url.option('authSource') or url.database or 'admin'
         return Reason(f'it refuses the user {user}: the password is wrong, or there is no such user in the database '
-                      f'{source} (authSource= names another one)', True)  # fmt: skip
+                      f'{source} (authSource= names another one)', True, login=True)  # fmt: skip
     if exc.code == 13:
         known = url.credentials.partition(':')[0]
         if known:
@@ -84,7 +87,8 @@ def _unreachable(server: ServerDescription, url: Parts, client: MongoClient[Any]
     where = f'{host}:{port}'
     text = str(server.error).lower()
     if any(known in text for known in _UNKNOWN_HOST):
-        return Reason(f'the host name {host} is not known{_announced(server, url)}', not _announced(server, url))
+        heals = 'temporary' in text or bool(_announced(server, url))
+        return Reason(f'the host name {host} is not known{_announced(server, url)}', not heals)
     if 'refused' in text:
         return Reason(f'nothing listens at {where}{_announced(server, url)}', False)
     wants_tls = client.options._options.get('tls', False)
@@ -94,6 +98,10 @@ def _unreachable(server: ServerDescription, url: Parts, client: MongoClient[Any]
         return Reason(f'the TLS handshake with {where} failed: {_tls_reason(server.error)}', True)
     if not wants_tls and ('closed' in text or 'reset' in text) and _speaks_tls(host, port):
         return Reason(f'{where} speaks TLS only: add tls=true to the URL', True)
+    if 'configured to connect to a replica set' in text:
+        return Reason(f'{where}: {_first_sentence(server.error)}', True)
+    if 'response id' in text or 'opcode' in text or 'message length' in text:
+        return Reason(f'what listens at {where} is no MongoDB', True)
     if 'timed out' in text or 'timeout' in text:
         return Reason(f'{where} does not answer{_announced(server, url)}', False)
     return Reason(f'{where}: {_first_sentence(server.error)}{_announced(server, url)}', False)
@@ -101,10 +109,9 @@ def _unreachable(server: ServerDescription, url: Parts, client: MongoClient[Any]
 
 def _announced(server: ServerDescription, url: Parts) -> str:
     """A remark on an address that is not in the URL: the members of the set gave it to us."""
-    seeds = {host.lower().rpartition(':')[0] or host.lower() for host in url.hosts.split(',')}
-    if url.scheme != 'mongodb' or server.address[0].lower() in seeds | {host.lower() for host in url.hosts.split(',')}:
+    if url.scheme != 'mongodb' or server.address[0].lower() in url.hosts.lower():
         return ''
-    return ' (so the replica set calls its member; if that name is of no use here, add directConnection=true to the URL)'
+    return ' (so its replica set calls that member; if the name is of no use here, add directConnection=true)'
 
 
 def _wrong_set(url: Parts, topology: TopologyDescription) -> Reason:
@@ -116,7 +123,8 @@ def _wrong_set(url: Parts, topology: TopologyDescription) -> Reason:
         where = f'{host}:{port or 27017}'
         actual = hello.get('setName')
         if actual and actual != wanted:
-            return Reason(f'{where} belongs to the replica set {actual}, not to {wanted}: write replicaSet={actual}', True)
+            text = f'{where} belongs to the replica set {actual}, not to {wanted}: write replicaSet={actual}'
+            return Reason(text, True)
         if hello.get('isreplicaset'):
             return Reason(f'{where} waits for its replica set to be initiated (rs.initiate())', False)
         if not actual:

@@ -22,7 +22,7 @@ MOST_LINES = 400
 #: From the ground up. A module imports from its own layer and from those before it.
 LAYERS = (
     ('errors', 'states', 'clock', 'points', 'order', 'ids', 'refused', 'coerce', 'convert', 'outcome', 'supervisor'),
-    ('embedded', 'urls'),
+    ('embedded', 'urls', 'diagnosis', 'client'),
     ('connection',),
     ('store',),
     ('messages', 'linger', 'backlog', 'writer', 'dead'),
@@ -37,8 +37,8 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 #: Who may talk to MongoDB's driver (``bson`` counts: it is the driver's idea of data).
 DRIVER = {'pymongo', 'bson', 'gridfs', 'mongoengine'}
-MAY_USE_DRIVER = {'store', 'urls', 'connection', 'embedded', 'supervisor', 'models', 'messages', 'ids', 'coerce',
-                  'convert', 'refused'}
+MAY_USE_DRIVER = {'store', 'urls', 'diagnosis', 'client', 'connection', 'embedded', 'supervisor', 'models', 'messages',
+                  'ids', 'coerce', 'convert', 'refused'}
 
 #: What ``import minibatch as mb`` gives, in full. A name added or removed here is a change of the public surface.
 PUBLIC = [
