@@ -387,6 +387,7 @@ class Runner:
         if now >= self._sweep_at:
             self._sweep_at = now + 6 * self.every
             self.store.sweep(self.stream)
+            self.store.roll_forward(self.stream)
         if stream.max_age and now >= self._expire_at:
             self._expire_at = now + min(30.0, stream.max_age / 4) * random.uniform(0.5, 1.0)
             self.store.expire(self.stream, stream.max_age, bool(stream.expire_unprocessed))

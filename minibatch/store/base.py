@@ -6,7 +6,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
@@ -67,10 +67,11 @@ class Base:
     """One MongoDB database as the engine uses it.
 
     :param connection: where; collections and indexes are created if they are missing
+    :ivar clustered: whether the buffer is clustered on ``_id``
     """
 
-    _ensured: set[tuple[int, str]] = set()
-    _ensuring = threading.Lock()
+    _ensured: ClassVar[dict[tuple[int, str], bool]] = {}
+    _ensuring: ClassVar = threading.Lock()
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -85,12 +86,12 @@ class Base:
         with self._ensuring:
             key = (id(self.client), connection.db.name)
             if key not in self._ensured:
-                self._ensure()
-                self._ensured.add(key)
+                self._ensured[key] = self._ensure()
+            self.clustered = self._ensured[key]
 
     @verb
-    def _ensure(self) -> None:
-        schema.ensure(self.db)
+    def _ensure(self) -> bool:
+        return schema.ensure(self.db)
 
     @property
     def transactions(self) -> bool:

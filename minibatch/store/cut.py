@@ -12,6 +12,7 @@ sequence of harmless writes (:meth:`Cut.complete`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
@@ -20,6 +21,7 @@ import bson
 from pymongo import UpdateMany
 from pymongo.client_session import ClientSession
 
+from minibatch.connection import Connection
 from minibatch.errors import LeaseLost
 from minibatch.order import Claim, Order
 from minibatch.points import reached
@@ -32,11 +34,20 @@ from minibatch.store.schema import Document
 
 CUTTING, READY, RUNNING, VOID = (each.value for each in (
     WindowState.CUTTING, WindowState.READY, WindowState.RUNNING, WindowState.VOID))
-_HINT = [('stream', 1), ('processed', 1), ('window', 1), ('_id', 1)]
+_HINT: list[tuple[str, int]] = [('stream', 1), ('processed', 1), ('window', 1), ('_id', 1)]
+_CLUSTER: list[tuple[str, int]] = [('_id', 1)]
+#: From how many messages on it pays to read along the clustered key; above how many seconds for each it does not, since
+#: there is too much in between; and how long, in seconds, it is not tried again then.
+_MANY, _SLOW, _SPARSE = 500, 30e-6, 30.0
 
 
 class Cut(Lead):
     """The verbs that decide which messages form a window."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._dense: set[str] = set()
+        self._sparse_until: dict[str, float] = {}
 
     @verb
     def move(self, session: ClientSession, stream: str, order: Order, claim: Claim,
@@ -50,7 +61,7 @@ class Cut(Lead):
         :raises LeaseLost: somebody else leads
         """
         with session.start_transaction(read_concern=schema.SNAPSHOT, write_concern=schema.MAJORITY):
-            found, whole = self._gather(stream, order, session)
+            found, whole, hint = self._gather(stream, order, session)
             parts = split(found, order, whole)
             if parts is None:
                 return None
@@ -65,7 +76,7 @@ class Cut(Lead):
             if n:
                 low, high = parts[0][0]['_id'], parts[-1][-1]['_id']
                 query = free(stream) | _created(order) | {'_id': {'$gte': low, '$lte': high}}
-                gone = self.buffer.delete_many(query, session=session, hint=_HINT).deleted_count
+                gone = self.buffer.delete_many(query, session=session, hint=hint).deleted_count
                 if gone != n:
                     raise LeaseLost(f'{n - gone} of {n} messages went into another window')
                 reached('cut:deleted')
@@ -78,7 +89,7 @@ class Cut(Lead):
     def mark(self, stream: str, order: Order, claim: Claim, numbers: Callable[[int], int], *,
              keep: bool) -> list[Document]:
         """Cut by marking; the documents that come back are running or ready, as with :meth:`move`."""
-        found, whole = self._gather(stream, order, None)
+        found, whole, _ = self._gather(stream, order, None)
         parts = split(found, order, whole)
         data = parts is not None
         if parts is None:  # one window is more than a document holds: its data stays in the buffer
@@ -186,13 +197,24 @@ class Cut(Lead):
                                 {'$set': {'processed': False}})
         return len(docs)
 
-    def _gather(self, stream: str, order: Order, session: ClientSession | None) -> tuple[list[Document], bool]:
-        """Read the messages for an order: as many as one group may have, and whether these are all that fit it."""
+    def _gather(self, stream: str, order: Order, session: ClientSession | None) -> tuple[list[Document], bool, Any]:
+        """Read the messages for an order: as many as one group may have.
+
+        While there is a backlog they are read, and later deleted, along the clustered ``_id`` and not along the index,
+        which is a quarter faster; unless other streams' messages lie too thickly between them.
+
+        :return: the messages, whether these are all that fit the order, and the index used
+        """
         limit = (order.size * max(1, min(order.most, schema.MAX_GROUP // order.size)) if order.size
                  else schema.MAX_GROUP + 1)
-        batches = self.buffer.find_raw_batches(
-            free(stream) | _created(order), {'data': 1, 'created': 1}, sort=[('_id', 1)], limit=limit,
-            batch_size=limit, hint=_HINT, session=session)
+        query, hint = free(stream) | _created(order), _HINT
+        if self.clustered and session is not None and stream in self._dense:
+            first = self.buffer.find_one(free(stream), {'_id': 1}, sort=[('_id', 1)], hint=_HINT, session=session)
+            if first is not None:
+                query, hint = query | {'_id': {'$gte': first['_id']}}, _CLUSTER
+        began = time.perf_counter()
+        batches = self.buffer.find_raw_batches(query, {'data': 1, 'created': 1}, sort=[('_id', 1)], limit=limit,
+                                               batch_size=limit, hint=hint, session=session)
         found: list[Document] = []
         room = schema.MAX_INLINE
         for batch in batches:
@@ -201,8 +223,15 @@ class Cut(Lead):
             if room < 0:
                 while found and room < 0:
                     room += len(bson.encode(found.pop(), codec_options=schema.CODEC))
-                return found, False
-        return found, len(found) <= schema.MAX_GROUP or order.size is not None
+                return found, False, hint
+        slow = hint is _CLUSTER and time.perf_counter() - began > _SLOW * limit
+        if slow:
+            self._sparse_until[stream] = time.monotonic() + _SPARSE
+        if len(found) == limit >= _MANY and time.monotonic() > self._sparse_until.get(stream, 0.0):
+            self._dense.add(stream)
+        else:
+            self._dense.discard(stream)
+        return found, len(found) <= schema.MAX_GROUP or order.size is not None, hint
 
     def _documents(self, stream: str, first: int, parts: Sequence[Sequence[Document]], order: Order, claim: Claim,
                    *, data: bool, **more: Any) -> list[Document]:

@@ -44,10 +44,12 @@ def bound(db: Database[Any]) -> Database[Any]:
                            read_concern=ReadConcern('local'))
 
 
-def ensure(db: Database[Any]) -> None:
+def ensure(db: Database[Any]) -> bool:
     """Create what is missing of the collections and indexes; harmless to repeat and to do at the same time.
 
     Outside of any transaction, since creating a collection in one blocks every other writer.
+
+    :return: whether the buffer is clustered
     """
     there = set(db.list_collection_names(filter={'name': {'$in': ['stream', 'buffer', 'window', 'consumer']}}))
     for name in ('stream', 'window', 'consumer'):
@@ -60,6 +62,7 @@ def ensure(db: Database[Any]) -> None:
             _create(db, 'buffer')
     db['buffer'].create_indexes([BUFFER_INDEX])
     db['window'].create_indexes([WINDOW_INDEX])
+    return 'clusteredIndex' in db['buffer'].options()
 
 
 def _create(db: Database[Any], name: str, **options: Any) -> None:

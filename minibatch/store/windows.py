@@ -115,8 +115,9 @@ class Windows(Base):
         if moved:
             done += self.windows.delete_many(_held(moved), session=session).deleted_count
         if stay:
-            # A repeat after a lost reply finds the window done by the same token, and counts it.
-            query = _held(stay) | {'state': {'$in': [RUNNING, DONE]}}
+            # A repeat after a lost reply finds the window done by the same token, and counts it; but not where effects
+            # go with it, which would be made twice.
+            query = _held(stay) | ({'state': {'$in': [RUNNING, DONE]}} if session is None else {})
             done += self.windows.update_many(query, {'$set': {'state': DONE, 'processed': True}, '$unset': {
                 'until': 1, 'lsid': 1}}, session=session).matched_count
         return done
