@@ -100,6 +100,9 @@ def judge(look: Look, consumers: Sequence[Consumer]) -> dict[str, Any]:
         streams[name] = {**figures, 'consumers': present}
         if not present and not look.error:
             reasons.append(f'stream {name} has no consumer')
+        if figures['failed']:
+            warnings.append(f'stream {name}: {figures["failed"]} attempt(s) at a window have failed; '
+                            "the consumer's log says why")
         if figures['dead']:
             warnings.append(f'stream {name} has {figures["dead"]} dead window(s); see: minibatch dead list {name}')
     return {

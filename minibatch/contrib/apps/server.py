@@ -28,6 +28,7 @@ class Server:
         try:
             self._server = waitress.create_server(app, map=self._sockets, host=host, port=port, **options)
         except OSError as error:
+            waitress.wasyncore.close_all(self._sockets, ignore_all=True)
             raise OptionError(f'cannot listen on {host}:{port} ({error.strerror or error}); choose another with '
                               'run(host=..., port=...)') from error
         except ValueError as error:
