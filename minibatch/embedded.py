@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import selectors
 import shutil
@@ -83,10 +84,9 @@ def start(path: str | Path | None = None) -> dict[str, Any]:
     known = home in _clients
     ensure(url_of(home))
     (home / 'pinned').touch()
-    result = status(home)
     if not known:
         release(url_of(home))
-    return result
+    return status(home)
 
 
 def stop(path: str | Path | None = None) -> bool:
@@ -304,11 +304,11 @@ def _runnable(mongod: str, home: Path) -> str:
 
 
 def _linger() -> float:
-    text = os.environ.get('MINIBATCH_LINGER', '')
-    try:
-        return float(text) if text else LINGER
-    except ValueError:
-        raise OptionError(f'MINIBATCH_LINGER is {text!r}: write a number of seconds') from None
+    text = os.environ.get('MINIBATCH_LINGER') or str(LINGER)
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < math.inf:
+            return float(text)
+    raise OptionError(f'MINIBATCH_LINGER is {text!r}: write a number of seconds')
 
 
 def _client_pids(home: Path) -> list[int] | None:

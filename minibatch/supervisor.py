@@ -62,6 +62,7 @@ class Supervisor:
         self.dbpath = _database(home)
         self.port = 0
         self.started = 0.0
+        self.lock = -1
         self.stopping = False
         self.idle_since: float | None = None
         self.child: subprocess.Popen[bytes] | None = None
@@ -70,8 +71,12 @@ class Supervisor:
 
     def run(self, ready: Callable[[dict[str, Any]], None]) -> None:
         """Start the server, tell *ready* where it is, and stay until it is not wanted any more."""
-        lock = os.open(self.home / 'supervisor.lock', os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        self.lock = os.open(self.home / 'supervisor.lock', os.O_RDWR | os.O_CREAT, 0o600)
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while not _taken(self.lock):
+            if time.monotonic() > deadline:
+                raise StartFailed('another one is there, and does not say where its server is')
+            time.sleep(0.01)
         for name in ('server.json', 'stop', 'pinned'):
             self._remove(name)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -96,31 +101,37 @@ class Supervisor:
 
     def _remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            (self.home / name).unlink()
+            if not self._dispossessed():
+                (self.home / name).unlink()
+
+    def _dispossessed(self) -> bool:
+        """Whether our directory was deleted under us; another one of its name is not ours."""
+        try:
+            return (self.home / 'supervisor.lock').stat().st_ino != os.fstat(self.lock).st_ino
+        except FileNotFoundError:
+            return True
 
     # -- who is there
 
     def _done(self, clients: int) -> bool:
-        if self.stopping or (self.home / 'stop').exists():
+        if self.stopping or (self.home / 'stop').exists() or self._dispossessed():
             return True
-        if (self.home / 'pinned').exists() or not _free(clients):
+        if (self.home / 'pinned').exists() or not _taken(clients):
             self.idle_since = None
             return False
-        now = time.monotonic()
-        if self.idle_since is None:
-            self.idle_since = now
-        # a client that came and went between two looks has touched the file
-        touched = abs(time.time() - os.fstat(clients).st_mtime)
-        if now - self.idle_since < self.linger or touched < self.linger:
-            return False
         try:
-            fcntl.flock(clients, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        # whoever comes after this line finds no notice, and waits for the end
-        self._remove('server.json')
-        fcntl.flock(clients, fcntl.LOCK_UN)
-        return True
+            now = time.monotonic()
+            if self.idle_since is None:
+                self.idle_since = now
+            # a client that came and went between two looks has touched the file
+            touched = abs(time.time() - os.fstat(clients).st_mtime)
+            if now - self.idle_since < self.linger or touched < self.linger:
+                return False
+            # taken down while no client can come in: who comes later finds no notice, and waits for our end
+            self._remove('server.json')
+            return True
+        finally:
+            fcntl.flock(clients, fcntl.LOCK_UN)
 
     # -- the server
 
@@ -282,13 +293,12 @@ def _database(home: Path) -> Path:
     return path
 
 
-def _free(lock: int) -> bool:
-    """Whether nobody else holds *lock*."""
+def _taken(lock: int) -> bool:
+    """Take *lock* for us alone; False if somebody holds it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    fcntl.flock(lock, fcntl.LOCK_UN)
     return True
 
 
@@ -348,13 +358,14 @@ def main(home: str, mongod: str, linger: str) -> None:
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
 
     def tell(message: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # who started us may be gone
+        with contextlib.suppress(OSError, ValueError):  # who started us may be gone, or has been told
             report.write(json.dumps(message) + '\n')
             report.close()
 
     try:
         Supervisor(Path(home), mongod, float(linger)).run(tell)
     except (StartFailed, OSError) as exc:
+        print(f'the end: {exc}', file=sys.stderr, flush=True)
         tell({'error': str(exc)})
 
 

@@ -1,0 +1,5 @@
+"""``python -m minibatch``: the ``minibatch`` command."""
+
+from minibatch.cli import main
+
+main()
