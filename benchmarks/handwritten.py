@@ -3,11 +3,15 @@
 It promises what minibatch promises of a count window. A message that was put is never lost; a window is written ahead,
 its members never change; any number of consumers share the queue; a dead one's windows run again when their lease is
 over; whoever lost its lease cannot commit. It does without everything else: other windows, dead letters, renewal of
-leases, worker processes, visible states. Three ways to claim are written out, and the benchmark takes the best:
+leases, worker processes, visible states, other streams beside. Three ways to claim are written out, and the benchmark
+takes the best:
 
 ``each``  one conditional update leases one message (size 1 only);
 ``mark``  one transaction marks n messages and inserts the window document with its lease;
 ``move``  one transaction takes n messages out of the queue and inserts them as the window document, leased.
+
+A consumer killed inside such a transaction would hold its locks for a minute and more; so each one leaves the id of its
+session with a lease, and whoever finds that lease over ends the session.
 """
 
 from __future__ import annotations
@@ -55,10 +59,12 @@ class Queue:
         self.client, self.variant, self.size, self.lease = client, variant, size, timedelta(seconds=lease)
         db = client.get_database(database, write_concern=MAJORITY)
         self.messages, self.windows = db[f'{name}.messages'], db[f'{name}.windows']
+        self.consumers = db[f'{name}.consumers']
+        self._session = client.start_session()
         # Leases are given and judged by the server's clock, which all consumers share.
         server_time = client.admin.command('hello')['localTime'].replace(tzinfo=timezone.utc)
-        self._skew = server_time - datetime.now(timezone.utc)
-        self._look_for_expired = 0.0
+        self._skew: timedelta = server_time - datetime.now(timezone.utc)
+        self._look_again = 0.0
 
     def create(self) -> None:
         """Make collections and indexes: inside a transaction it would be slow."""
@@ -79,7 +85,7 @@ class Queue:
         with ExitStack() as open_watches:
             watch = None
             while not stopping():
-                window = self._expired() or self._claim()
+                window = self._rescue() or self._claim()
                 if window is not None:
                     done(work(window))
                     self._commit(window)
@@ -93,7 +99,8 @@ class Queue:
                         self.messages.watch([{'$match': {'operationType': 'insert'}}], max_await_time_ms=IDLE_WAIT_MS))
                 else:
                     in_a_row = 0
-                    watch.try_next()
+                    while watch.try_next() is None and not stopping() and time.monotonic() < self._look_again:
+                        pass
 
     def _now(self) -> datetime:
         return datetime.now(timezone.utc) + self._skew
@@ -101,16 +108,15 @@ class Queue:
     def _claim(self) -> Claimed | None:
         if self.variant == 'each':
             return self._claim_each({'until': None})
-        with self.client.start_session() as session:
-            try:
-                with session.start_transaction(ReadConcern('snapshot'), MAJORITY):
-                    window = self._move(session) if self.variant == 'move' else self._mark(session)
-            except OperationFailure as error:
-                if not error.has_error_label('TransientTransactionError'):
-                    raise
-                # Another consumer met us on the same messages: let it pass.
-                time.sleep(0.002 * (1 + ObjectId().binary[-1] % 4))
-                return None
+        try:
+            with self._session.start_transaction(ReadConcern('snapshot'), MAJORITY):
+                window = self._move(self._session) if self.variant == 'move' else self._mark(self._session)
+        except OperationFailure as error:
+            if not error.has_error_label('TransientTransactionError'):
+                raise
+            # Another consumer met us on the same messages: let it pass.
+            time.sleep(0.002 * (1 + ObjectId().binary[-1] % 4))
+            return None
         if window is not None and self.variant == 'mark':
             window.data = [m['data'] for m in self.messages.find({'window': window.id}).sort('_id')]
         return window
@@ -147,17 +153,21 @@ class Queue:
         found = self.messages.find_one_and_update(which, {'$set': lease}, sort=[('_id', ASCENDING)])
         return Claimed(found['_id'], [found['data']], token) if found else None
 
-    def _expired(self) -> Claimed | None:
+    def _rescue(self) -> Claimed | None:
         """A window whose consumer died, now ours; looked for once in a while only."""
-        if time.monotonic() < self._look_for_expired:
+        if time.monotonic() < self._look_again:
             return None
         expired = {'until': {'$lt': self._now()}}
-        if self.variant == 'each':
-            window = self._claim_each(expired)
-        else:
-            window = self._take_over(expired)
+        window = self._claim_each(expired) if self.variant == 'each' else self._take_over(expired)
         if window is None:
-            self._look_for_expired = time.monotonic() + self.lease.total_seconds() / 3
+            self._look_again = time.monotonic() + self.lease.total_seconds() / 3
+            mine = self._session.session_id
+            self.consumers.update_one({'_id': mine['id']}, {'$set': {'until': self._now() + self.lease}}, upsert=True)
+            for dead in self.consumers.find(expired):
+                self.client.admin.command('killSessions', [{'id': dead['_id']}])
+                self.consumers.delete_one(dead)
+            for done in self.windows.find({'done': True}):
+                self._sweep(done['_id'])
         return window
 
     def _take_over(self, expired: Document) -> Claimed | None:
@@ -177,5 +187,9 @@ class Queue:
         elif self.variant == 'move':
             self.windows.delete_one(mine)
         elif self.windows.update_one(mine, {'$set': {'done': True}, '$unset': {'until': 1}}).modified_count:
-            self.messages.delete_many({'window': window.id})
-            self.windows.delete_one(mine)
+            self._sweep(window.id)
+
+    def _sweep(self, window_id: ObjectId) -> None:
+        """Only of ``mark``: its messages leave after the commit; anybody may do that, and twice."""
+        self.messages.delete_many({'window': window_id})
+        self.windows.delete_one({'_id': window_id})
