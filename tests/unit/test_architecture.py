@@ -199,7 +199,8 @@ def public_things(path: Path) -> Iterator[tuple[str, bool]]:
             for each in node.body:
                 if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)) and not each.name.startswith('_'):
                     # The docstring of the method that it overrides, with its contract, will do.
-                    yield f'{node.name}.{each.name}', bool(inspect.getdoc(getattr(thing, each.name)))
+                    own_one = ast.get_docstring(each)
+                    yield f'{node.name}.{each.name}', bool(own_one or inspect.getdoc(getattr(thing, each.name)))
 
 
 @pytest.mark.parametrize('path', each_module(but='__main__'))
