@@ -109,7 +109,7 @@ class Base:
         """
         if lsids and self.transactions:
             try:
-                self.client.admin.command('killSessions', lsids)
+                self.client.get_database('admin', codec_options=schema.CODEC).command('killSessions', lsids)
             except OperationFailure as error:
                 if error.code not in (13, 8000):  # not allowed to: slower, not wrong
                     raise
