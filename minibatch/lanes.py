@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +31,7 @@ class Executor(ABC):
     keeps_timeout = False
 
     def __init__(self, workers: int) -> None:
-        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        if type(workers) is not int or workers < 1:
             raise OptionError(f'workers must be a whole number from 1 on, not {workers!r}')
         self.workers = workers
 
@@ -106,10 +107,8 @@ class Job:
 
     def resolve(self) -> None:
         """Give the outcomes to whoever waits for them."""
-        try:
+        with suppress(InvalidStateError):  # cancelled: nobody waits
             self.future.set_result(self.outcomes)
-        except InvalidStateError:
-            pass  # cancelled: nobody waits
 
 
 class LaneExecutor(Executor):

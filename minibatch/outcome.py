@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import io
 import pickle
 import sys
 import threading
@@ -15,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -60,8 +60,10 @@ class Outcome:
         return thaw, (freeze(self),)
 
 
-def invoke(fn: Function, batch: Any) -> Outcome:
+def invoke(fn: Function, batch: Any, *, interruptible: bool = False) -> Outcome:
     """Call *fn* on *batch*; wait for it if it is a coroutine. Never raises.
+
+    :param interruptible: let a Ctrl-C through after all
 
     >>> invoke(len, [1, 2]).value
     2
@@ -75,6 +77,8 @@ def invoke(fn: Function, batch: Any) -> Outcome:
             value = _wait_for(value)
         outcome = Outcome(value)
     except BaseException as e:  # SystemExit and KeyboardInterrupt of a function fail its window, not the consumer
+        if interruptible and isinstance(e, KeyboardInterrupt):
+            raise
         outcome = failure(e)
     outcome.seconds = time.perf_counter() - started
     return outcome
@@ -158,10 +162,8 @@ def close_loop() -> None:
 def flush_output() -> None:
     """Hand on what the function printed, before its process may be killed."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with suppress(AttributeError, OSError, ValueError):  # closed, or never there: nothing to lose
             stream.flush()
-        except (AttributeError, OSError, ValueError, io.UnsupportedOperation):
-            pass  # closed, or never there: nothing to lose
 
 
 def _wait_for(coroutine: Any) -> Any:

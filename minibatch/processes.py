@@ -1,4 +1,4 @@
-"""Worker processes: each lane has one of its own, replaces it when it dies or hangs, and knows what it had done by then.
+"""Worker processes: each lane has one of its own, and replaces it when it dies or hangs.
 
 Why not :class:`concurrent.futures.ProcessPoolExecutor`: there one death breaks all workers and every call in flight,
 a hanging call cannot be told from the others, and a script without a main guard starts itself in every child.
@@ -6,31 +6,17 @@ a hanging call cannot be told from the others, and a script without a main guard
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import os
-import pickle
-import select
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
-import time
-from math import ceil
-from multiprocessing import Pipe
-from multiprocessing.spawn import get_executable
 from typing import Any
 
 import cloudpickle
 
 from minibatch.errors import OptionError, WindowTimeout, WorkerDied
 from minibatch.lanes import Job, LaneExecutor
-from minibatch.outcome import Function, Outcome, failure, pack, thaw
-from minibatch.worker import BOOT, HEADER, KEPT
-
-#: Seconds for a new process to say that it is there, and for one that was told to go to be gone.
-START, END = 60.0, 5.0
+from minibatch.outcome import Function, Outcome, failure, pack
+from minibatch.process import Process, Shipment
+from minibatch.worker import KEPT
 
 #: Seconds before a lane starts a process after two deaths in a row, and after very many.
 PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -82,3 +68,145 @@ class ProcessExecutor(LaneExecutor):
         for process in self._processes:
             process.kill()
         return []  # their lanes notice
+
+    def shipment(self, fn: Function) -> Shipment:
+        """*fn*, pickled; once, and not for each call.
+
+        :raises Exception: it cannot be pickled
+        """
+        with self._lock:
+            known = self._functions.get(id(fn))
+        if known is None:
+            known = Shipment(fn)
+            with self._lock:
+                while len(self._functions) >= KEPT:
+                    del self._functions[next(iter(self._functions))]
+                self._functions[id(fn)] = known
+        return known
+
+    def forget(self, fn: Function) -> None:
+        """Pickle *fn* anew for the next call.
+
+        Of a function of the main module, the globals travel along. One decorated in the background may run before the
+        script has come to define what it uses; its next attempt then finds it.
+        """
+        with self._lock:
+            self._functions.pop(id(fn), None)
+
+    def enter(self, process: Process) -> None:
+        """Take *process* among those that :meth:`shutdown` kills."""
+        with self._lock:
+            self._processes.add(process)
+            if self._killed:
+                process.kill()
+
+    def leave(self, process: Process) -> None:
+        """Strike *process* off: it is dead."""
+        with self._lock:
+            self._processes.discard(process)
+
+    def killed(self, within: float = 0.0) -> bool:
+        """Whether a shutdown has killed this executor, now or within some seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._killed, within)
+
+
+class Lane:
+    """One lane's process, and its successors."""
+
+    def __init__(self, executor: ProcessExecutor) -> None:
+        self.executor = executor
+        self.process: Process | None = None
+        self.deaths = 0  # in a row
+
+    def work(self, job: Job) -> None:
+        """Run all batches of *job*, on as many processes as it kills."""
+        try:
+            shipment = self.executor.shipment(job.fn)
+        except Exception as e:
+            job.outcomes += [_never_ran(failure(e, 'pickle')) for _ in job.batches]
+            return
+        packed = [_packed(batch) for batch in job.batches]
+        while job.rest():
+            job.outcomes += self._attempt(shipment, packed[len(job.outcomes):], job.timeout)
+            if self.executor.killed():
+                job.give_up(running=False)
+        if any(outcome.error and outcome.error.startswith('NameError') for outcome in job.outcomes):
+            self.executor.forget(job.fn)
+
+    def replace(self, *, end: bool = False) -> None:
+        """Part with the process: it is of no use any more or, with *end*, the work is done."""
+        if self.process is not None:
+            if end and not self.executor.killed():
+                self.process.end()
+            self.process.bury()
+            self.executor.leave(self.process)
+            self.process = None
+
+    def _attempt(self, shipment: Shipment, packed: list[bytes], timeout: float | None) -> list[Outcome]:
+        """The outcomes of one or more of the batches, from the first on."""
+        try:
+            process = self._ready()
+        except (WorkerDied, WindowTimeout, OSError) as e:
+            self._died()
+            return [Outcome(kind='died', ran=False, error=f'no worker process could be started: {e}') for _ in packed]
+        try:
+            trouble = process.load(shipment, None if timeout is None else max(timeout, LOADING))
+            if trouble is not None:
+                return [trouble for _ in packed]
+            outcomes = process.run(shipment, packed, timeout)
+        except WindowTimeout as e:  # only loading raises
+            self._died()
+            return [Outcome(kind='timeout', ran=False, error=f'the function could not be loaded: {e}') for _ in packed]
+        except WorkerDied as e:
+            self._died()
+            return [Outcome(kind='died', ran=False, error=f'the function could not be loaded: {e}') for _ in packed]
+        if process.dead:
+            self._died()
+        else:
+            self.deaths = 0
+        return outcomes
+
+    def _ready(self) -> Process:
+        if self.process is not None and self.process.gone():
+            self._died()  # it was killed while idle: no batch is to blame
+        if self.process is None:
+            if self.deaths > 1:
+                self.executor.killed(within=min(PAUSE * 2 ** min(self.deaths - 2, 20), LONGEST_PAUSE))
+            self.process = Process()
+            self.executor.enter(self.process)
+            self.process.greet()
+        return self.process
+
+    def _died(self) -> None:
+        self.deaths += 1
+        self.replace()
+
+
+def _packed(batch: Any) -> bytes:
+    try:
+        return pack(batch)
+    except Exception as e:
+        outcome = _never_ran(failure(e, 'pickle'))
+        outcome.error = f'the batch cannot be sent to a worker process: {outcome.error}'
+        return pack(outcome)  # the worker hands it back in the batch's place
+
+
+def _never_ran(outcome: Outcome) -> Outcome:
+    outcome.ran = False
+    return outcome
+
+
+def _culprits(fn: Function) -> str:
+    """Name the variables of *fn* that cannot be pickled, as a part of a sentence."""
+    try:
+        variables = inspect.getclosurevars(fn)
+    except TypeError:
+        return ''
+    names = []
+    for name, value in {**variables.globals, **variables.nonlocals}.items():
+        try:
+            cloudpickle.dumps(value)
+        except Exception:
+            names.append(name)
+    return f' because of {", ".join(names)}' if names else ''
