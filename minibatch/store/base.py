@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any, ClassVar, ParamSpec, TypeVar
+from uuid import UUID
 
+from bson.binary import Binary
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
     AutoReconnect,
@@ -108,8 +110,10 @@ class Base:
         Refused without the privilege for it; then the locks end by themselves (``transactionLifetimeLimitSeconds``).
         """
         if lsids and self.transactions:
+            sessions = [{'id': Binary.from_uuid(each['id']) if isinstance(each['id'], UUID) else each['id']}
+                        for each in lsids]  # commands are encoded without our codec
             try:
-                self.client.get_database('admin', codec_options=schema.CODEC).command('killSessions', lsids)
+                self.client.admin.command('killSessions', sessions)
             except OperationFailure as error:
                 if error.code not in (13, 8000):  # not allowed to: slower, not wrong
                     raise
