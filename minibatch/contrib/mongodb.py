@@ -34,7 +34,7 @@ from pymongo import ASCENDING, InsertOne, MongoClient, ReplaceOne, WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import CollectionInvalid, DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from minibatch.contrib.base import as_document
 from minibatch.errors import InvalidMessage, OptionError, did_you_mean
@@ -46,6 +46,8 @@ MAJORITY = WriteConcern('majority', j=True)
 MODES = ('insert', 'upsert')
 #: Server errors that say an index on the same fields is there already, with other options or another name.
 _OTHER_INDEX = {85, 86}
+#: And that a collection is there already.
+_EXISTS = 48
 
 Document = dict[str, Any]
 
@@ -145,8 +147,11 @@ class MongoSink:
         self._collection = collection.with_options(write_concern=MAJORITY)
         if self.exactly_once:
             # Made before any transaction: creating it inside of one takes locks that others would run into.
-            with contextlib.suppress(CollectionInvalid):
+            try:
                 collection.database.create_collection(collection.name, check_exists=False)
+            except OperationFailure as error:
+                if error.code != _EXISTS:
+                    raise
         if self.key and self.key != ('_id',):
             self._make_unique(collection)
 

@@ -292,7 +292,7 @@ def test_flask_and_waitress_are_an_extra(monkeypatch: pytest.MonkeyPatch) -> Non
     for name in [name for name in sys.modules if name.startswith('minibatch.contrib.apps')]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, 'waitress', None)
-    with pytest.raises(MissingExtra, match=r"waitress is not installed; .*minibatch\[apps\]"):
+    with pytest.raises(MissingExtra, match=r'waitress is not installed; .*minibatch\[apps\]'):
         importlib.import_module('minibatch.contrib.apps')
 
 
@@ -325,7 +325,7 @@ def person(tmp_path: Path, url: str) -> Iterator[Person]:
 
 
 def healthy(port: int) -> Any:
-    code, body = get(f'http://127.0.0.1:{port}/health')
+    code, _ = get(f'http://127.0.0.1:{port}/health')
     return code == 200 and get(f'http://127.0.0.1:{port}/status')
 
 

@@ -59,7 +59,7 @@ def main(source: BinaryIO) -> None:
         raise
     except BaseException as error:
         last = traceback.format_exception_only(error)[-1].strip()
-        _tell(reports, event='failed', error=last[:2000])
+        _tell(reports, event='failed', error=last[:500])
         traceback.print_exc()
         sys.stderr.flush()
         raise SystemExit(1) from None

@@ -1,0 +1,124 @@
+"""The demo from its first line to its last."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+from minibatch.connection import connect, masked
+from minibatch.contrib.apps import StreamingApp
+from minibatch.demo.consumers import SIZE, by_count, by_second
+from minibatch.demo.ledger import Ledger
+from minibatch.demo.producer import RATE, Producer
+from minibatch.demo.view import View, make_view, summary
+
+CONSUMERS = {'by-count': by_count, 'by-second': by_second}
+#: Seconds between two looks at the results.
+PAUSE = 0.2
+
+
+def run(seconds: float | None = None, plain: bool = False, url: str | None = None) -> int:
+    """Run the demo, until Ctrl-C or for some seconds, and say whether its figures add up.
+
+    :param seconds: how long; ``None``: until Ctrl-C or SIGTERM
+    :param plain: plain lines, also on a terminal
+    :param url: of MongoDB; by default as :func:`minibatch.connectdb` finds it, so the embedded one if there is none
+    :return: the exit code: 0 if everything that was appended is found where it should be
+    :raises minibatch.errors.MinibatchError: there is no MongoDB, or a package is missing
+    """
+    with _stopped_by_signals() as stop:
+        connection = connect(url)
+        ledger = Ledger(url, tuple(CONSUMERS))
+        app = StreamingApp(__name__, url=url, streams=list(ledger.accounts))
+        try:
+            server = app.serve(port=0)
+            view = make_view(plain)
+            try:
+                view.say(f'minibatch demo: about {RATE:.0f} samples a second of this machine, into two streams at '
+                         f'{masked(connection.url)}')
+                view.say(f'by-count averages every {SIZE} of them, by-second those of each second')
+                view.say(f'status: {server.url}/status   (Ctrl-C ends it)')
+                error, appended = _watch(app, ledger, url, view, stop, seconds)
+            finally:
+                view.close()
+                server.stop()
+            return _finish(ledger, appended, error)
+        finally:
+            app.stop_streaming()
+            ledger.clear()
+
+
+def _watch(app: StreamingApp, ledger: Ledger, url: str | None, view: View, stop: threading.Event,
+           seconds: float | None) -> tuple[str | None, dict[str, int]]:
+    """Start everything, show it until it is time, stop it; the error there was, and what was appended by stream."""
+    for account in ledger.accounts.values():
+        app.start_streaming(CONSUMERS[account.title], stream=account.name, results=ledger.results,
+                            exactly_once=ledger.exactly_once)
+    producer = Producer(url, list(ledger.accounts))
+    try:
+        end = None if seconds is None else time.monotonic() + seconds
+        while producer.alive and not stop.wait(PAUSE) and (end is None or time.monotonic() < end):
+            results = ledger.news()
+            for name, account in ledger.accounts.items():
+                account.note(producer.appended[name])
+            view.update(list(ledger.accounts.values()), results)
+    finally:
+        producer.stop()
+    _let_them_start(ledger, view, producer.appended)
+    app.stop_streaming()
+    view.update(list(ledger.accounts.values()), ledger.news())
+    return producer.error, producer.appended
+
+
+def _let_them_start(ledger: Ledger, view: View, appended: dict[str, int]) -> None:
+    """After a very short demo, wait for consumers that are still starting to get to their first window."""
+    patience = time.monotonic() + 10
+    while time.monotonic() < patience:
+        view.update(list(ledger.accounts.values()), ledger.news())
+        if all(account.committed or appended[name] < SIZE for name, account in ledger.accounts.items()):
+            return
+        time.sleep(PAUSE)
+
+
+def _finish(ledger: Ledger, appended: dict[str, int], error: str | None) -> int:
+    accounts = ledger.close_books(appended)
+    out = make_view(plain=True)
+    out.say('')
+    for line in summary(accounts):
+        out.say(line)
+    if error:
+        out.say(f'The producer failed: {error}')
+        return 1
+    if not all(account.adds_up for account in accounts):
+        out.say('It does not add up: appended is not committed + in open windows + in buffer. That is a bug; '
+                'please report it with the lines above.')
+        return 1
+    if not all(account.appended for account in accounts):
+        out.say('Nothing was appended, so there is nothing to add up; give it a few seconds more.')
+        return 1
+    out.say('It adds up: appended = committed + in open windows + in buffer.')
+    return 0
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C does not wait for anything."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
