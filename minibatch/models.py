@@ -188,7 +188,7 @@ class Stream(Document):
     def writer(self) -> Writer:
         """What stores this stream's messages; one for each ``Stream`` object."""
         with self._making:
-            if self._writer is None or self._writer.closed:
+            if self._writer is None:
                 self._writer = Writer(
                     self.store, self.name, batchsize=self.batchsize or 1,
                     linger=0.1 if self.linger is None else self.linger, max_backlog=self.max_backlog,
@@ -251,6 +251,7 @@ class Stream(Document):
         with self._making:
             if self._writer is not None:
                 self._writer.close()
+                self._writer = None
 
     def clear(self) -> int:
         """Remove all messages and windows, the dead ones too; returns how many messages were in the buffer."""
