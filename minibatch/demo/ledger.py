@@ -113,5 +113,6 @@ class Ledger:
         for name, stream in self._streams.items():
             stream.stop()
             stream.clear()
+            self.database['consumer'].delete_many({'stream': name})  # of those that were killed
             self.database['stream'].delete_one({'_id': name})
         self.database.drop_collection(self.results)
