@@ -25,7 +25,7 @@ LAYERS = (
     ('embedded', 'urls', 'diagnosis', 'client'),
     ('connection',),
     ('store',),
-    ('messages', 'linger', 'backlog', 'writer', 'dead'),
+    ('messages', 'chunks', 'linger', 'backlog', 'writer', 'dead'),
     ('models', 'status'),
     ('window', 'worker', 'lanes', 'process', 'processes', 'pools', 'executor'),
     ('delivery', 'housekeeping', 'cutter', 'runner', 'signals'),
