@@ -57,7 +57,7 @@ def opened(url: Parts, timeout: float, origin: str = '') -> Opened:
     if isinstance(result, Reason) and result.login and url.database and url.option('authSource') is None:
         # in earlier versions users were looked up in admin, whatever database the URL named
         again = _attempt(url, timeout, deadline, {'authSource': 'admin'})
-        result = again if isinstance(again, Opened) else result
+        result = result if isinstance(again, Reason) and again.login else again
     if isinstance(result, Opened):
         return result
     # raised here and not where it was noticed: the driver's own errors are no part of it

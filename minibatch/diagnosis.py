@@ -29,6 +29,8 @@ PROBE = 0.4  # seconds for one question to one server
 _UNKNOWN_HOST = ('name or service not known', 'nodename nor servname', 'temporary failure in name', 'no address associ',
                  'getaddrinfo failed')  # fmt: skip
 
+_NOT_INITIATED = 'it waits for its replica set to be initiated (rs.initiate() in mongosh)'
+
 
 class Reason(NamedTuple):
     """Why; whether waiting cannot help; whether it is the user name or the password."""
@@ -55,6 +57,8 @@ def reason(exc: Exception, url: Parts, client: MongoClient[Any] | None = None) -
             return Reason('; '.join(dict.fromkeys(one.text for one in found)), final)
         if not servers:  # the driver drops a server that is not of the set it was told
             return _wrong_set(url, topology)
+        if any(server.server_type_name == 'RSGhost' for server in servers.values()):
+            return Reason(_NOT_INITIATED, False)
         if not topology.has_known_servers:
             return Reason('it does not answer', False)
         return Reason('it has no primary at the moment (an election, or too few of its members are up)', False)
@@ -126,7 +130,7 @@ def _wrong_set(url: Parts, topology: TopologyDescription) -> Reason:
             text = f'{where} belongs to the replica set {actual}, not to {wanted}: write replicaSet={actual}'
             return Reason(text, True)
         if hello.get('isreplicaset'):
-            return Reason(f'{where} waits for its replica set to be initiated (rs.initiate())', False)
+            return Reason(_NOT_INITIATED, False)
         if not actual:
             return Reason(f'{where} belongs to no replica set: leave replicaSet={wanted} out of the URL', True)
     return Reason('no server of it answers', False)

@@ -270,11 +270,11 @@ def _start(home: Path) -> dict[str, Any]:
             [sys.executable, str(program), str(home), mongod, str(_linger())], cwd=home,
             env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
         )
+    process.wait()  # it leaves a child of its own, which is nobody's, and ends
     assert process.stdout is not None
     with process.stdout as report, selectors.DefaultSelector() as ready:
         ready.register(report, selectors.EVENT_READ)
         line = report.readline() if ready.select(WAIT) else b''
-    process.wait()  # it has left a child of its own, which is nobody's, and ended
     try:
         message: dict[str, Any] = json.loads(line)
     except ValueError:

@@ -24,6 +24,7 @@ import ctypes
 import fcntl
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -41,6 +42,7 @@ STOP_TIMEOUT = 20.0
 MAX_RESTART_DELAY = 10.0
 LOG_LIMIT = 20 << 20
 ADDRESS_IN_USE = 48  # mongod's exit code
+NOT_YET_INITIALIZED = 94  # its error code
 
 
 class StartFailed(Exception):
@@ -182,7 +184,7 @@ class Supervisor:
     def _configure(self) -> None:
         """Make the server the primary of its set of one, whatever port it had before."""
         from pymongo import MongoClient
-        from pymongo.errors import PyMongoError
+        from pymongo.errors import OperationFailure, PyMongoError
 
         set_name, host = self.dbpath.name, f'127.0.0.1:{self.port}'
         deadline = time.monotonic() + START_TIMEOUT
@@ -190,19 +192,20 @@ class Supervisor:
             '127.0.0.1', self.port, directConnection=True, serverSelectionTimeoutMS=10_000
         ) as client:
             while time.monotonic() < deadline and not self.stopping:
-                hello = client.admin.command('hello')
-                if hello.get('isWritablePrimary'):
+                if client.admin.command('hello').get('isWritablePrimary'):
                     return
                 with contextlib.suppress(PyMongoError):  # not yet in a state to be told: ask again
-                    if hello.get('setName') is None and 'valid replica set config' in str(hello.get('info')):
-                        member = {'_id': 0, 'host': host}
-                        client.admin.command('replSetInitiate', {'_id': set_name, 'members': [member]})
-                    else:
+                    try:
                         config = client.admin.command('replSetGetConfig')['config']
-                        if config['members'][0]['host'] != host:
-                            config['members'][0]['host'] = host
-                            config['version'] += 1
-                            client.admin.command('replSetReconfig', config, force=True)
+                    except OperationFailure as exc:
+                        if exc.code == NOT_YET_INITIALIZED:
+                            first = {'_id': set_name, 'members': [{'_id': 0, 'host': host}]}
+                            client.admin.command('replSetInitiate', first)
+                        continue
+                    if config['members'][0]['host'] != host:
+                        config['members'][0]['host'] = host
+                        config['version'] += 1
+                        client.admin.command('replSetReconfig', config, force=True)
                 time.sleep(0.01)
         raise StartFailed('its replica set of one did not elect it')
 
@@ -303,7 +306,12 @@ def _taken(lock: int) -> bool:
 
 
 def _free_port(wanted: int) -> int:
-    for port in (wanted, 0):
+    """A port to listen at, *wanted* if that is possible.
+
+    The others are from below the range that outgoing connections take theirs from, so that it is still free the next
+    time: to move costs a mongod up to 30 s, if somebody listens at its old port and says nothing.
+    """
+    for port in ([wanted] if wanted else []) + random.sample(range(20_000, 30_000), 20) + [0]:
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(('127.0.0.1', port))
