@@ -82,18 +82,23 @@ class Backlog:
         while not (granted := self.admit(n, part=part)):
             left = delay if give_up is None else min(delay, give_up - time.monotonic())
             if left <= 0:
-                raise BacklogFull(f'{self._full()} and had no room within {self._timeout:g} seconds')
+                raise self.full(n, end=f'; there was no room within {self._timeout:g} seconds')
             if self._closing.wait(left):
-                raise BacklogFull(f'{self._full()}, and was stopped while waiting for room')
+                raise self.full(n, end='; it was stopped while this waited for room')
             delay = min(delay * 2, _LONGEST)
         return granted
 
-    def full(self) -> BacklogFull:
-        """The error for a stream that is to raise."""
-        return BacklogFull(self._full())
+    def full(self, n: int, stored: int = 0, end: str = '') -> BacklogFull:
+        """The error for *n* messages for which there is no room.
 
-    def _full(self) -> str:
-        return f'stream {self._stream!r} holds its max_backlog of {self._limit:,} messages'
+        :param n: how many there are to store
+        :param stored: how many of the same call are stored
+        :param end: what else to say
+        """
+        kept = f'the first {stored:,} of this call were stored' if stored else 'nothing of this call was stored'
+        return BacklogFull(f'stream {self._stream!r} has no room for {n:,} more within its max_backlog of '
+                           f'{self._limit:,} messages; {kept}; try again when its consumers have caught up, '
+                           f'or give it a greater max_backlog{end}')
 
     def stored(self, n: int) -> None:
         """*n* messages that were admitted are in the store now."""
@@ -103,7 +108,7 @@ class Backlog:
 
     def dropped(self, n: int) -> None:
         """*n* messages that were admitted will not be stored, or nobody knows whether they were: count again."""
-        if self._limit is not None:
+        if self._limit is not None and n:
             with self._lock:
                 self._pending -= n
                 self._counted = float('-inf')

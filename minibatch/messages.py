@@ -17,6 +17,7 @@ from minibatch.errors import InvalidMessage, MessageTooLarge
 from minibatch.ids import ids
 from minibatch.refused import Refused
 
+Message = dict[str, Any]
 Document = dict[str, Any]
 
 _PLAIN = SIMPLE | {str, int, bytes, datetime}
@@ -26,7 +27,7 @@ _GROUP = 512  # messages checked at once: one that is not plain slows down only 
 _VALUES = 200_000  # values in a group: more than so many (or so few that are many times the same) go one by one
 
 
-def documents(stream: str, rows: Iterable[Any], now: datetime, *, stored: int = 0) -> list[Document]:
+def documents(stream: str, rows: Iterable[Any], now: datetime) -> list[Document]:
     """Make the buffer's documents of *rows*; all of them, or none and an error.
 
     >>> [doc] = documents('clicks', [{'user': 'ann'}], datetime(2026, 1, 1))
@@ -36,14 +37,13 @@ def documents(stream: str, rows: Iterable[Any], now: datetime, *, stored: int = 
     :param stream: the name of the stream
     :param rows: mappings, or objects with fields; they are copied and never changed
     :param now: the current time (naive, UTC), best the database server's
-    :param stored: how many messages of the same call were stored before, for the error message
     :raises InvalidMessage: for the first of *rows* that cannot be stored
     """
-    messages, _ = convert(stream, rows, stored=stored)
+    messages, _ = convert(stream, rows)
     return wrap(stream, messages, now)
 
 
-def wrap(stream: str, messages: Sequence[Any], now: datetime) -> list[Document]:
+def wrap(stream: str, messages: Sequence[Message], now: datetime) -> list[Document]:
     """Give converted messages their ids and what else the buffer keeps of them."""
     return [
         {'_id': id_, 'stream': stream, 'created': now, 'data': data, 'processed': False, 'window': None}
@@ -51,16 +51,17 @@ def wrap(stream: str, messages: Sequence[Any], now: datetime) -> list[Document]:
     ]
 
 
-def convert(stream: str, rows: Iterable[Any], *, stored: int = 0) -> tuple[list[dict[str, Any]], int]:
+def convert(stream: str, rows: Iterable[Any], *, before: int = 0, stored: int = 0) -> tuple[list[Message], int]:
     """What to store of *rows*, and no less than the bytes that it takes.
 
     :param stream: the name of the stream
     :param rows: mappings, or objects with fields
-    :param stored: how many messages of the same call were stored before, for the error message
+    :param before: how many messages of the same call came before these, for the error message
+    :param stored: how many of those are stored already
     :raises InvalidMessage: for the first of *rows* that cannot be stored
     """
     given = rows if isinstance(rows, list) else list(rows)
-    messages: list[dict[str, Any]] = []
+    messages: list[Message] = []
     total = 0
     for start in range(0, len(given), _GROUP):
         group = given[start:start + _GROUP]
@@ -74,7 +75,7 @@ def convert(stream: str, rows: Iterable[Any], *, stored: int = 0) -> tuple[list[
             try:
                 messages.append(converter.message(row))
             except Refused as exc:
-                raise _invalid(stream, exc, stored + index, stored, single=len(given) == 1 and not stored) from exc
+                raise _invalid(stream, exc, before + index, stored, single=before + len(given) == 1) from exc
             total += converter.bytes
     return messages, total
 
