@@ -11,7 +11,7 @@ from typing import Any
 
 from minibatch.errors import OptionError, did_you_mean
 from minibatch.lanes import Executor, ThreadExecutor
-from minibatch.outcome import Function, Outcome, invoke
+from minibatch.outcome import Function, Outcome, close_loop, invoke
 
 __all__ = ['Executor', 'InlineExecutor', 'Outcome', 'ThreadExecutor', 'make_executor']
 
@@ -37,7 +37,10 @@ class InlineExecutor(Executor):
         if self._closed:
             raise RuntimeError('this executor is shut down; make another one')
         future: Future[list[Outcome]] = Future()
-        future.set_result([invoke(fn, batch, interruptible=True) for batch in batches])
+        try:
+            future.set_result([invoke(fn, batch, interruptible=True) for batch in batches])
+        finally:
+            close_loop()
         return future
 
     def shutdown(self, wait: bool = True, kill: bool = False) -> None:

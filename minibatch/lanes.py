@@ -225,7 +225,13 @@ class ThreadExecutor(LaneExecutor):
         cut_off = [job for job, _ in self._calls.values()]
         self._lanes -= self._calls.keys()
         self._calls.clear()
+        self._sooner.notify()
         return cut_off
+
+    def _live(self) -> None:
+        super()._live()
+        with self._lock:
+            self._sooner.notify()  # the last one out
 
     def _begin(self, lane: threading.Thread, job: Job) -> None:
         until = math.inf if job.timeout is None else time.monotonic() + job.timeout

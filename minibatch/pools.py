@@ -15,7 +15,7 @@ import cloudpickle
 
 from minibatch.errors import MissingExtra, OptionError
 from minibatch.lanes import Executor
-from minibatch.outcome import Function, Outcome, failure, flush_output, invoke, pack
+from minibatch.outcome import Function, Outcome, close_loop, failure, flush_output, invoke, pack
 
 
 class PoolExecutor(Executor):
@@ -115,7 +115,10 @@ class Call:
         self.fn, self.batches = fn, batches
 
     def __call__(self) -> list[Outcome]:
-        return [invoke(self.fn, batch) for batch in self.batches]
+        try:
+            return [invoke(self.fn, batch) for batch in self.batches]
+        finally:
+            close_loop()  # nobody would, later on: the thread is not ours
 
     def __reduce__(self) -> tuple[Any, ...]:
         blob = bytes(cloudpickle.dumps(self.fn, 5))

@@ -22,7 +22,7 @@ import cloudpickle
 
 from minibatch.errors import WindowTimeout, WorkerDied
 from minibatch.outcome import Function, Outcome, thaw
-from minibatch.worker import BOOT, HEADER, KEPT
+from minibatch.worker import BEGUN, BOOT, HEADER, KEPT
 
 #: Seconds for a new process to say that it is there, and for one that was told to go to be gone.
 START, END = 60.0, 5.0
@@ -95,10 +95,13 @@ class Process:
         return None
 
     def run(self, shipment: Shipment, packed: list[bytes], timeout: float | None) -> list[Outcome]:
-        """Run the function on the batches: all of them or, if the process dies or hangs, up to the one it was at."""
+        """Run the function on the batches.
+
+        :return: the outcomes of all of them or, if the process dies or hangs, up to the one that it was at; none if it
+            died before the first
+        """
         started = time.monotonic()
-        if len(packed) > 1:
-            os.ftruncate(self._journal, 0)
+        os.ftruncate(self._journal, 0)
         try:
             self._send((shipment.digest, None, packed))
             until = None if timeout is None else started + timeout
@@ -107,12 +110,14 @@ class Process:
                     return [thaw(outcome) for outcome in pickle.loads(self._receive(until, ''))]
                 except WindowTimeout:
                     assert timeout is not None
-                    _, last = self._done(packed)
+                    _, last = self._done()
                     until = (last or started) + timeout
                     if until <= time.monotonic():
-                        return self._stop_late(packed, timeout)
+                        return self._stop_late(timeout)
         except WorkerDied as e:
-            done, last = self._done(packed)
+            if not os.fstat(self._journal).st_size:
+                return []  # it died before it read them
+            done, last = self._done()
             return [*done, Outcome(kind='died', seconds=time.monotonic() - (last or started), error=(
                 f'the worker process died while it ran the function: {e}'))]
 
@@ -171,32 +176,31 @@ class Process:
         except (EOFError, OSError):
             raise WorkerDied(self._cause()) from None
 
-    def _stop_late(self, packed: list[bytes], timeout: float) -> list[Outcome]:
-        before, _ = self._done(packed)
+    def _stop_late(self, timeout: float) -> list[Outcome]:
+        before, _ = self._done()
         self._reap()
         if self._poll.poll(0):
             with suppress(EOFError, OSError):
                 return [thaw(outcome) for outcome in pickle.loads(self._lane.recv_bytes())]  # just in time
-        done, _ = self._done(packed)
+        done, _ = self._done()
         if len(done) > len(before):
             return done  # the late one was just in time, and nothing says that the next one will be late
         return [*done, Outcome(kind='timeout', seconds=timeout, error=(
             f'the function ran longer than timeout={timeout:g} s; its worker process was killed'))]
 
-    def _done(self, packed: list[bytes]) -> tuple[list[Outcome], float | None]:
+    def _done(self) -> tuple[list[Outcome], float | None]:
         """From the journal: the outcomes of the batches that are finished, and when the last of them was."""
         outcomes: list[Outcome] = []
         last = None
-        if len(packed) > 1:
-            blob = os.pread(self._journal, os.fstat(self._journal).st_size, 0)
-            at = 0
-            while at + HEADER.size <= len(blob):
-                when, size = HEADER.unpack_from(blob, at)
-                at += HEADER.size + size
-                if at > len(blob):
-                    break  # it died over this entry
-                outcomes.append(thaw(blob[at - size:at]))
-                last = when
+        blob = os.pread(self._journal, os.fstat(self._journal).st_size, 0)
+        at = len(BEGUN)
+        while at + HEADER.size <= len(blob):
+            when, size = HEADER.unpack_from(blob, at)
+            at += HEADER.size + size
+            if at > len(blob):
+                break  # it died over this entry
+            outcomes.append(thaw(blob[at - size:at]))
+            last = when
         return outcomes, last
 
     def _cause(self) -> str:

@@ -21,6 +21,9 @@ from minibatch.worker import KEPT
 #: Seconds before a lane starts a process after two deaths in a row, and after very many.
 PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
+#: How many processes in a row may die before they begin with a batch.
+TRIES = 3
+
 #: Seconds that loading a function may take where there is a timeout, for it imports what the function needs.
 LOADING = 60.0
 
@@ -127,8 +130,14 @@ class Lane:
             job.outcomes += [_never_ran(failure(e, 'pickle')) for _ in job.batches]
             return
         packed = [_packed(batch) for batch in job.batches]
+        vain = 0
         while job.rest():
-            job.outcomes += self._attempt(shipment, packed[len(job.outcomes):], job.timeout)
+            outcomes = self._attempt(shipment, packed[len(job.outcomes):], job.timeout)
+            vain = 0 if outcomes else vain + 1
+            if vain == TRIES:
+                outcomes = [Outcome(kind='died', ran=False, error='its worker processes died before the function ran')
+                            for _ in job.rest()]
+            job.outcomes += outcomes
             if self.executor.killed():
                 job.give_up(running=False)
         if any(outcome.error and outcome.error.startswith('NameError') for outcome in job.outcomes):
@@ -144,7 +153,7 @@ class Lane:
             self.process = None
 
     def _attempt(self, shipment: Shipment, packed: list[bytes], timeout: float | None) -> list[Outcome]:
-        """The outcomes of one or more of the batches, from the first on."""
+        """The outcomes of the first batches; of none if somebody has killed the process before it began."""
         try:
             process = self._ready()
         except (WorkerDied, WindowTimeout, OSError) as e:

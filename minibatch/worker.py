@@ -39,8 +39,9 @@ inside = False
 #: Functions that a worker keeps loaded; its lane counts along, and ships one again that was forgotten.
 KEPT = 8
 
-#: What comes before each outcome in the journal: when it was there (monotonic) and how long it is.
-HEADER = struct.Struct('<dQ')
+#: What a call's journal starts with, and what comes before each outcome in it: when it was there (monotonic) and how
+#: long it is.
+BEGUN, HEADER = b'!', struct.Struct('<dQ')
 
 _QUIET = (signal.SIGINT, signal.SIGTERM)
 
@@ -115,7 +116,7 @@ def _load(blob: bytes) -> tuple[Function | None, bytes]:
 
 def _run(fn: Function, batches: list[bytes], journal: int) -> list[bytes]:
     done: list[bytes] = []
-    writable = True
+    writable = _write(journal, BEGUN)
     for blob in batches:
         try:
             batch: Any = pickle.loads(blob)
@@ -126,12 +127,11 @@ def _run(fn: Function, batches: list[bytes], journal: int) -> list[bytes]:
         # An outcome in the place of a batch is one that was known before: the batch could not be sent.
         done.append(freeze(batch if isinstance(batch, Outcome) else invoke(fn, batch)))
         if len(done) < len(batches):
-            writable = writable and _note(journal, done[-1])
+            writable = writable and _write(journal, HEADER.pack(time.monotonic(), len(done[-1])) + done[-1])
     return done
 
 
-def _note(journal: int, outcome: bytes) -> bool:
-    entry = HEADER.pack(time.monotonic(), len(outcome)) + outcome
+def _write(journal: int, entry: bytes) -> bool:
     try:
         return os.write(journal, entry) == len(entry)
     except OSError:
