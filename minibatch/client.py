@@ -6,7 +6,9 @@ options that ask for less are refused if they could lose data (``w=0``, ``journa
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -22,7 +24,7 @@ from pymongo.monitoring import (
 
 from minibatch.clock import SystemClock
 from minibatch.diagnosis import Reason, reason
-from minibatch.errors import ConnectError
+from minibatch.errors import ConnectError, MinibatchError
 from minibatch.urls import Parts, masked
 
 Document = dict[str, Any]
@@ -45,18 +47,19 @@ class Opened(NamedTuple):
     clock: SystemClock
 
 
-def opened(url: Parts, timeout: float, origin: str = '') -> Opened:
+def opened(url: Parts, timeout: float, origin: str = '', revive: Callable[[], None] | None = None) -> Opened:
     """Make a client of the server at *url* that is known to work.
 
     :param timeout: seconds to wait for the server, and what the client then waits for it in each operation
     :param origin: words for the error, such as where the URL is from
+    :param revive: called, in a thread of the client's, whenever the server was found to be away
     :raises ConnectError: why not, in one sentence and without the password
     """
     deadline = time.monotonic() + timeout * 0.85  # the rest is for finding out why not
-    result = _attempt(url, timeout, deadline, {})
+    result = _attempt(url, timeout, deadline, revive, {})
     if isinstance(result, Reason) and result.login and url.database and url.option('authSource') is None:
         # in earlier versions users were looked up in admin, whatever database the URL named
-        again = _attempt(url, timeout, deadline, {'authSource': 'admin'})
+        again = _attempt(url, timeout, deadline, revive, {'authSource': 'admin'})
         result = result if isinstance(again, Reason) and again.login else again
     if isinstance(result, Opened):
         return result
@@ -64,14 +67,15 @@ def opened(url: Parts, timeout: float, origin: str = '') -> Opened:
     raise ConnectError(f'cannot use the MongoDB at {masked(str(url))}{origin}: {result.text}')
 
 
-def _attempt(url: Parts, timeout: float, deadline: float, source: Document) -> Opened | Reason:
+def _attempt(url: Parts, timeout: float, deadline: float, revive: Callable[[], None] | None, source: Document
+             ) -> Opened | Reason:  # fmt: skip
     clock = SystemClock()
     milliseconds = max(int(timeout * 1000), 1)
     usual = {'serverSelectionTimeoutMS': milliseconds, 'connectTimeoutMS': milliseconds, 'appName': 'minibatch'}
     defaults: Document = {name: value for name, value in usual.items() if url.option(name) is None}
     try:
         client: MongoClient[Document] = MongoClient(
-            str(url), event_listeners=[_ServerTime(clock)], **{**defaults, **ENGINE, **source}
+            str(url), event_listeners=[_Heartbeats(clock, revive)], **{**defaults, **ENGINE, **source}
         )
     except Exception as exc:
         # the DNS resolver's errors pass through the driver as they are
@@ -151,22 +155,26 @@ def _set(clock: SystemClock, client: MongoClient[Document]) -> None:
     clock.adjust(quickest[1] + timedelta(seconds=time.monotonic() - quickest[2]))
 
 
-class _ServerTime(ServerHeartbeatListener):
-    """Keeps the clock right by what every heartbeat of the primary says, at no cost.
+class _Heartbeats(ServerHeartbeatListener):
+    """Keeps the clock right by what every heartbeat of the primary says, at no cost; revives a server that is away.
 
     Small differences are the network's and are let be, so that time does not jump about.
     """
 
     TOLERANCE = 0.1
 
-    def __init__(self, clock: SystemClock) -> None:
+    def __init__(self, clock: SystemClock, revive: Callable[[], None] | None) -> None:
         self._clock = clock
+        self._revive = revive
 
     def started(self, event: ServerHeartbeatStartedEvent) -> None:
         """Nothing to learn yet."""
 
     def failed(self, event: ServerHeartbeatFailedEvent) -> None:
-        """Nothing to learn."""
+        """An embedded server is ours to start again."""
+        if self._revive is not None:
+            with contextlib.suppress(MinibatchError):  # the next heartbeat tries again
+                self._revive()
 
     def succeeded(self, event: ServerHeartbeatSucceededEvent) -> None:
         """Compare the clocks."""

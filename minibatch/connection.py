@@ -6,6 +6,7 @@ is one clear :class:`ConnectError` within seconds, in which no password is ever 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import threading
@@ -54,11 +55,6 @@ class Connection:
     def alias(self) -> str:
         """``minibatch`` for the process's default connection, a name of its own for any other one."""
         return DEFAULT_ALIAS if self.url == _default else self.own_alias
-
-    def revive(self) -> None:
-        """See to it that an embedded server runs (its supervisor may have been killed); no more than that."""
-        if self.url.startswith(f'{embedded.SCHEME}:'):
-            embedded.ensure(self.url)
 
     def __repr__(self) -> str:
         return f'Connection({masked(self.url)!r}, database={self.db.name!r}, alias={self.alias!r})'
@@ -175,15 +171,15 @@ def _normal(parts: Parts) -> Parts:
 
 def _get(parts: Parts, origin: str, timeout: float) -> Connection:
     global _default
-    url, server = str(parts), parts
+    url, server, revive = str(parts), parts, None
     if parts.scheme == embedded.SCHEME:
         at = checked(embedded.ensure(url))
         path = f'/{parts.database}' if parts.database else ''
         query = '&'.join(filter(None, (at.query, parts.without('database').query)))
-        server = at._replace(path=path, query=query)
+        server, revive = at._replace(path=path, query=query), functools.partial(embedded.revive, url)
     found = _connections.get(url)
     if found is None or found.server != str(server):
-        client, hello, clock = opened(server, timeout, origin)
+        client, hello, clock = opened(server, timeout, origin, revive)
         database = client.get_database(server.database or DEFAULT_DATABASE)
         transactions = 'setName' in hello or hello.get('msg') == 'isdbgrid'
         found = _connections[url] = Connection(url, client, database, transactions, clock, str(server))

@@ -68,6 +68,13 @@ def release(url: str = 'embedded:') -> None:
         os.close(lock)
 
 
+def revive(url: str = 'embedded:') -> None:
+    """Start the server again if its supervisor was killed, but not if somebody stopped it on purpose."""
+    home = directory(url)
+    if home in _clients and not (home / 'stopped').exists():
+        ensure(url)
+
+
 def attached() -> list[str]:
     """The ``embedded:`` URLs of the directories whose server this process is a client of."""
     with _guard:

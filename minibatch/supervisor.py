@@ -13,8 +13,8 @@ system takes back at the very moment their holder dies, and across reboots:
 ==================  =====================================================================================
 
 The other files: ``server.json`` (where the server is, while it may be used), ``port`` (the last one, taken again if
-it is free), ``pinned`` (stay without clients), ``stop`` (stop now), ``rs-*`` (the database, named as its replica
-set), ``mongod.log``.
+it is free), ``pinned`` (stay without clients), ``stop`` (stop now), ``stopped`` (it was, on purpose), ``rs-*`` (the
+database, named as its replica set), ``mongod.log``.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise StartFailed('another one is there, and does not say where its server is')
             time.sleep(0.01)
-        for name in ('server.json', 'stop', 'pinned'):
+        for name in ('server.json', 'stop', 'stopped', 'pinned'):
             self._remove(name)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
@@ -92,6 +92,9 @@ class Supervisor:
                 self._keep_alive()
                 time.sleep(TICK)
         finally:
+            if self.stopping or (self.home / 'stop').exists():  # clients that are there shall not start it again
+                with contextlib.suppress(OSError):
+                    (self.home / 'stopped').touch()
             # first the notice comes down, then the server: who arrives now waits for our lock and starts anew
             self._remove('server.json')
             self._stop()

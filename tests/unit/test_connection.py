@@ -273,15 +273,30 @@ def test_the_embedded_server_is_a_url_like_any_other(tmp_path: Path, monkeypatch
     assert other.db.name == 'other'
     assert other.client.options.pool_options.max_pool_size == 3
     assert connectdb(dbname='third').name == 'third'
-    facts = embedded.status()
-    os.kill(facts['supervisor'], signal.SIGKILL)
-    wait_until(lambda: not embedded.status()['running'], what='the server to be gone')
-    connection.revive()
-    assert connection.db.command('ping')['ok'] == 1
     disconnect('embedded:')
     assert embedded.status()['clients'] == [os.getpid()], 'another connection still uses it'
     disconnect()
     wait_until(lambda: not embedded.status()['running'], what='the server to stop')
+
+
+def test_an_embedded_server_comes_back_to_its_clients_whatever_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('MINIBATCH_LINGER', '0')
+    connection = connect(f'embedded://{tmp_path}', timeout=2)
+    connection.db.clicks.insert_one({'n': 1})
+    for victim in ('pid', 'supervisor'):
+        facts = embedded.status(tmp_path)
+        os.kill(facts[victim], signal.SIGKILL)
+        wait_until(lambda: embedded.status(tmp_path)['pid'] not in (facts['pid'], None), what='another server')  # noqa: B023
+        assert connection.db.clicks.count_documents({}) == 1
+    # stopped on purpose it stays away, until somebody connects anew
+    embedded.stop(tmp_path)
+    with pytest.raises(PyMongoError):
+        connection.db.clicks.count_documents({})
+    assert not embedded.status(tmp_path)['running']
+    assert connect(f'embedded://{tmp_path}').db.clicks.count_documents({}) == 1
+    assert connection.db.clicks.count_documents({}) == 1
 
 
 def test_disconnect_forgets_and_the_next_connect_is_new(rs: str) -> None:
