@@ -65,8 +65,8 @@ class streaming:
     :param source: attached to the stream while it is consumed
     :param queue: a true value put into it ends the consumer
     :param workers: windows that run at the same time (default: the number of processors); also ``max_workers``
-    :param executor: ``'process'`` (default), ``'thread'``, ``'inline'``, ``'dask'``, ``'ray'``, a class, or an object with
-        ``submit``
+    :param executor: ``'process'`` (default), ``'thread'``, ``'inline'``, ``'dask'``, ``'ray'``, a class, or an object
+        with ``submit``
     :param blocking: ``False``: handle what is due now, and return
     :param background: ``True``: run in a thread, and return the emitter, whose ``stop()`` ends it
     :param lease: seconds after which another consumer takes over the work of one that died (default: 15)
@@ -137,14 +137,14 @@ def make_emitter(name: str, fn: Function, **options: Any) -> WindowEmitter:
     _check(name, options)
     if not callable(fn):
         raise OptionError(f'the second argument must be a function that takes a window, not {fn!r}')
-    options = dict(options)
+    options = {each: value for each, value in options.items() if value is not None}
     cls = _strategy(options)
     for each in ('relaxed', 'emitter'):
         options.pop(each, None)
     workers = options.pop('workers', None) or options.pop('max_workers', None)
     options.pop('max_workers', None)
     running = Options(**{each: options.pop(each) for each in ('lease', 'max_attempts', 'backoff', 'timeout')
-                         if options.get(each) is not None or (each == 'timeout' and each in options)})
+                         if each in options})
     interval = options.pop('interval', None)
     if interval is None and cls.decide is WindowEmitter.decide:
         interval = options.pop('size', None)  # a strategy of the user's own finds its number in ``interval``

@@ -103,9 +103,9 @@ class Cutter:
                 trouble = min(trouble * 2, 2.0)
                 continue
             except Exception:
-                log.exception('%s: %s failed; asked again in %.1f s', self.stream, type(self.emitter).__name__, trouble)
+                log.exception('%s: %s failed; asked again in %.2f s', self.stream, type(self.emitter).__name__, trouble)
                 self._stopped.wait(trouble)
-                trouble = min(trouble * 2, 10.0)
+                trouble = min(trouble * 4, 10.0)
                 continue
             if cut:
                 self._in_a_row += 1

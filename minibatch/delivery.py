@@ -206,8 +206,8 @@ class Delivery:
         if record.attempt >= self.options.max_attempts:
             if self._lasting(lambda: self.store.bury(record, error)):
                 self.dead += 1
-                log.error('%s: window %s is dead after %d attempts (%s); it is kept: see stream.dead, redrive() or drop()',
-                          name, record.id, record.attempt, outcome.error)
+                log.error('%s: window %s is dead after %d attempts (%s); it is kept: stream.dead lists, redrives and '
+                          'drops it', name, record.id, record.attempt, outcome.error)
         else:
             delay = backoff(record.attempt, self.options)
             if self._lasting(lambda: self.store.retry(record, error, delay)):

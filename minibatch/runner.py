@@ -7,9 +7,9 @@ hundreds of small windows in one go, and a slow one no window that another consu
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import random
 import socket
 import threading
 import time
@@ -30,6 +30,7 @@ from minibatch.points import reached
 from minibatch.signals import stopped_by_signals
 from minibatch.store import Record
 from minibatch.store.schema import MAX_GROUP
+from minibatch.upkeep import Upkeep
 from minibatch.window.base import Batch, View, WindowEmitter
 
 log = logging.getLogger('minibatch')
@@ -73,11 +74,9 @@ class Runner:
         self.stream = emitter.stream_name
         self.host, self.pid = socket.gethostname(), os.getpid()
         self.id = f'{self.host}:{self.pid}:{uuid.uuid4().hex[:8]}'
-        self.every = max(0.1, self.options.lease / 3)
         self.executor: Executor = make_executor(emitter.executor, emitter.max_workers)
         self._own_executor = self.executor is not emitter.executor
         self.fn = self._function(emitter.emitfn)
-        self.others = 0
         self.delivery = Delivery(self.store, emitter, self.options, self._patient)
         self.cutter = Cutter(self)
         self._handed: deque[Record] = deque()
@@ -88,12 +87,10 @@ class Runner:
         self._seconds = 0.0  # how long the function takes for a window, as a moving average; 0: not known yet
         self._size = 1.0  # messages in a window, likewise
         self._take_at = 0.0
+        self._round_at = time.monotonic()
         self._pause = 0.01
         self._stop_at: float | None = None
-        self._counted = (0, 0, 0, 0)
-        self._rated = (time.monotonic(), 0)
-        self._expire_at = self._sweep_at = 0.0
-        self._started = self.store.clock.now()
+        self.upkeep = Upkeep(self)
         self._busy = threading.Lock()
 
     def _function(self, fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -110,7 +107,7 @@ class Runner:
         """Run until :meth:`stop`; or, not blocking, until nothing is due any more."""
         with self._busy:
             self._stop_at = None
-            housekeeper.add(self)
+            housekeeper.add(self.upkeep)
             try:
                 if blocking:
                     with stopped_by_signals(self.emitter):
@@ -119,7 +116,7 @@ class Runner:
                 else:
                     self._drain()
             finally:
-                housekeeper.remove(self)
+                housekeeper.remove(self.upkeep)
                 self._close()
 
     def stop(self) -> None:
@@ -165,11 +162,24 @@ class Runner:
         if self._stop_at is not None:
             return 0, 0
         target = self.target()
-        own = max(0, target - len(self._held))
-        if not self.others:
+        own = 0 if self.stuck() else max(0, target - len(self._held))
+        if not self.upkeep.others:
             return own, own
-        stock = target * self.others
+        stock = target * self.upkeep.others
         return own, own + max(0, stock - self.store.ready(self.stream, stock))
+
+    def stuck(self) -> bool:
+        """Whether the loop is held up, by a sink or by a function that runs in place."""
+        return time.monotonic() - self._round_at > max(1.0, self.options.lease / 4)
+
+    def held(self) -> list[Record]:
+        """The windows that this consumer has taken and not settled."""
+        return list(self._held.values())
+
+    def look(self) -> None:
+        """Look for windows at once: some have come back."""
+        self._take_at = 0.0
+        self._event.set()
 
     def hand_over(self, records: Sequence[Record]) -> None:
         """Windows that were cut for this consumer, running already."""
@@ -188,7 +198,7 @@ class Runner:
             if self._stop_at is None and self.emitter.should_stop():
                 self._stop_at = time.monotonic()
                 self.cutter.stop()
-                self._give_back()
+                self.give_back()
             if self._stop_at is None:
                 self._submit(self._next())
             elif not self._calls:
@@ -221,8 +231,8 @@ class Runner:
 
     def _next(self) -> list[Record]:
         """Windows to run: those handed over, then those that wait for anybody."""
-        records = [self._handed.popleft() for _ in range(len(self._handed))]
-        now = time.monotonic()
+        records = self._all_handed()
+        now = self._round_at = time.monotonic()
         due = [at for at in self.delivery.retry_at if at <= now]
         if due:
             self.delivery.retry_at = [at for at in self.delivery.retry_at if at > now]
@@ -230,7 +240,8 @@ class Runner:
         room = self.target() - len(self._held)
         if room > 0 and now >= self._take_at:
             try:
-                taken = self.store.take(self.stream, self.id, min(room, self._in_a_group()), self.options.lease, self.lsid)
+                room = min(room, self._in_a_group())
+                taken = self.store.take(self.stream, self.id, room, self.options.lease, self.lsid)
             except StoreUnavailable as error:
                 log.info('%s: cannot take windows: %s', self.stream, error)
                 taken = []
@@ -263,7 +274,7 @@ class Runner:
 
     def _loaded(self, record: Record) -> tuple[Record, Batch] | None:
         data = record.data
-        if data is None:
+        if data is None and record.packed is None:
             try:
                 data = self.store.load(record)
             except LeaseLost as lost:
@@ -275,7 +286,7 @@ class Runner:
                 self._held.pop(record.id, None)
                 return None
         return record, Batch(record.id, self.stream, data, record.created, record.start, record.end, record.key,
-                             record.attempt, record.query)
+                             record.attempt, record.query, record.packed)
 
     def _call(self, pairs: list[tuple[Record, Batch]]) -> None:
         reached('run:submitted')
@@ -301,12 +312,14 @@ class Runner:
             settled += [(record, batch, outcome) for (record, batch), outcome in zip(pairs, outcomes, strict=True)]
         if not settled:
             return
-        took = sum(outcome.seconds for _, _, outcome in settled) / len(settled)
-        took = max(took, 1e-6)
-        self._seconds = took if not self._seconds else 0.7 * self._seconds + 0.3 * took
+        began = time.monotonic()
         try:
             self.delivery.settle(settled)
         finally:
+            # A slow sink holds windows up as a slow function does; but it has one thread, not one for each worker.
+            sinking = (time.monotonic() - began) * self.executor.workers
+            took = max(1e-6, (sum(outcome.seconds for _, _, outcome in settled) + sinking) / len(settled))
+            self._seconds = took if not self._seconds else 0.7 * self._seconds + 0.3 * took
             for record, _, _ in settled:
                 self._held.pop(record.id, None)
             self.cutter.wake()
@@ -316,13 +329,20 @@ class Runner:
         error = future.exception()
         return [failure(error) for _ in range(n)] if error is not None else future.result()
 
-    def _give_back(self) -> None:
+    def _all_handed(self) -> list[Record]:
+        records = []
+        with contextlib.suppress(IndexError):  # housekeeping may be giving them back
+            while True:
+                records.append(self._handed.popleft())
+        return records
+
+    def give_back(self) -> None:
         """Windows that were taken but not begun go to the other consumers."""
-        records = [self._handed.popleft() for _ in range(len(self._handed))]
+        records = self._all_handed()
         try:
             self.store.release(records)
         except StoreUnavailable:
-            log.info('%s: MongoDB is away; %d windows run elsewhere when their lease is over', self.stream, len(records))
+            log.info('%s: MongoDB is away; %d windows run when their lease is over', self.stream, len(records))
         for record in records:
             self._held.pop(record.id, None)
 
@@ -334,9 +354,9 @@ class Runner:
     def _close(self) -> None:
         self._stop_at = self._stop_at or time.monotonic()
         self.cutter.stop()
-        self._give_back()
+        self.give_back()
         try:
-            self._flush_counts()
+            self.upkeep.flush_counts()
             self.store.leave(self.id)
         except StoreUnavailable:
             log.info('%s: MongoDB is away; this consumer is forgotten by itself', self.stream)
@@ -344,53 +364,6 @@ class Runner:
             self.executor.shutdown(wait=True)
         self.delivery.close()
         self.emitter._engine = None  # a further run starts anew
-
-    # -- housekeeping
-
-    def keep_up(self) -> None:
-        """Renew what this consumer holds, recover what dead ones left, say that it is alive."""
-        lease = self.options.lease
-        held = list(self._held.values())
-        if held:
-            self.store.renew(held, lease)
-        if self.cutter.leads:
-            self.cutter.renew()
-        self.store.beat({'_id': self.id, 'stream': self.stream, 'host': self.host, 'pid': self.pid,
-                         'started': self._started, 'workers': self.executor.workers, 'every': self.every,
-                         'rate': self._rate()})
-        self.others = len(self.store.consumers_of(self.stream, alive_within=2 * self.every + 1)) - 1
-        if self.store.recover(self.stream, self.options.max_attempts):
-            self._take_at = 0.0
-            self._event.set()
-        self._flush_counts()
-        if self.cutter.leads:
-            self._tidy()
-
-    def _rate(self) -> float:
-        """Messages committed a second since the last time this was asked."""
-        (at, messages), now = self._rated, (time.monotonic(), self.delivery.messages)
-        self._rated = now
-        return round((now[1] - messages) / max(now[0] - at, 1e-3), 1)
-
-    def _flush_counts(self) -> None:
-        delivery = self.delivery
-        now = (delivery.committed, delivery.messages, delivery.failed, delivery.dead)
-        change = {name: new - old for name, new, old in zip(
-            ('windows', 'messages', 'failed', 'dead'), now, self._counted, strict=True) if new != old}
-        if change:
-            self.store.count(self.stream, change)
-            self._counted = now
-
-    def _tidy(self) -> None:
-        """Remove what consumers that died left behind, and what is older than the stream's ``max_age``."""
-        stream, now = self.emitter.stream, time.monotonic()
-        if now >= self._sweep_at:
-            self._sweep_at = now + 6 * self.every
-            self.store.sweep(self.stream)
-            self.store.roll_forward(self.stream)
-        if stream.max_age and now >= self._expire_at:
-            self._expire_at = now + min(30.0, stream.max_age / 4) * random.uniform(0.5, 1.0)
-            self.store.expire(self.stream, stream.max_age, bool(stream.expire_unprocessed))
 
 
 WindowEmitter.make_engine = Runner

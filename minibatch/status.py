@@ -17,11 +17,11 @@ def status(stream: str, url: str | None = None) -> dict[str, Any]:
 
     :param stream: its name
     :param url: its database (default: as :func:`minibatch.connectdb` finds it)
-    :return: ``stream``; ``backlog``: messages that are not in a committed or dead window, of which ``waiting`` are in no
-        window at all; ``lag``: age in seconds of the oldest of them; windows ``ready``, ``running``, ``dead``, those
+    :return: ``stream``; ``backlog``: messages that are not in a committed or dead window, of which ``waiting`` are in
+        no window at all; ``lag``: age in seconds of the oldest of them; windows ``ready``, ``running``, ``dead``, those
         ``done`` since the stream was made, and attempts ``failed``; ``committed``: messages in windows done; ``rate``:
-        committed messages a second, lately; ``last_progress``: when a window
-        was last committed or failed (ISO 8601, UTC), or ``None``; ``consumers``: those alive, each with ``id``,
+        committed messages a second, lately; ``last_progress``: when a window was last committed or failed
+        (ISO 8601, UTC), or ``None``; ``consumers``: those alive, each with ``id``,
         ``host``, ``pid``, ``started``, ``beat``
     :raises minibatch.errors.StoreUnavailable: MongoDB is away
     """

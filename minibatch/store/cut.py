@@ -26,10 +26,10 @@ from minibatch.errors import LeaseLost
 from minibatch.order import Claim, Order
 from minibatch.points import reached
 from minibatch.states import WindowState
-from minibatch.store import schema
+from minibatch.store import raw, schema
 from minibatch.store.base import free, in_seconds, marked, verb
 from minibatch.store.lead import Lead
-from minibatch.store.record import document, unpack_ids
+from minibatch.store.record import document, unpack_ids, unpack_times
 from minibatch.store.schema import Document
 
 CUTTING, READY, RUNNING, VOID = (each.value for each in (
@@ -71,16 +71,21 @@ class Cut(Lead):
             # A time window's number and the time read up to go in with it; a count's number may be lost in a crash.
             first = numbers(len(parts)) if order.advance is None else self.allocate(
                 stream, claim.owner, len(parts), claim.ttl, order.advance, session)
-            docs = self._documents(stream, first, parts, order, claim, data=True, moved=True)
             n = sum(map(len, parts))
+            stored: list[Any]
+            if raw.regular(found):
+                docs, stored = self._raw_documents(stream, first, parts, order, claim)
+            else:
+                read = [bson.decode_all(b''.join(part), schema.CODEC) for part in parts]
+                docs = stored = self._documents(stream, first, read, order, claim, data=True, moved=True)
             if n:
-                low, high = parts[0][0]['_id'], parts[-1][-1]['_id']
+                low, high = _id_of(parts[0][0]), _id_of(parts[-1][-1])
                 query = free(stream) | _created(order) | {'_id': {'$gte': low, '$lte': high}}
                 gone = self.buffer.delete_many(query, session=session, hint=hint).deleted_count
                 if gone != n:
                     raise LeaseLost(f'{n - gone} of {n} messages went into another window')
                 reached('cut:deleted')
-            self.windows.insert_many(docs, session=session)
+            self.windows.insert_many(stored, session=session)
             reached('cut:inserted')
         reached('cut:committed')
         return docs
@@ -90,12 +95,14 @@ class Cut(Lead):
              keep: bool) -> list[Document]:
         """Cut by marking; the documents that come back are running or ready, as with :meth:`move`."""
         found, whole, _ = self._gather(stream, order, None)
-        parts = split(found, order, whole)
-        data = parts is not None
-        if parts is None:  # one window is more than a document holds: its data stays in the buffer
+        cut = split(found, order, whole)
+        data = cut is not None
+        if cut is not None:
+            parts = [bson.decode_all(b''.join(part), schema.CODEC) for part in cut]
+        else:  # one window is more than a document holds: its data stays in the buffer
             limit = order.size or 0
-            found = list(self.buffer.find(free(stream) | _created(order), {'created': 1}, sort=[('_id', 1)], limit=limit))
-            parts = [found]
+            parts = [list(self.buffer.find(free(stream) | _created(order), {'created': 1},
+                                           sort=[('_id', 1)], limit=limit))]
         if not parts:
             return []
         reached('cut:found')
@@ -197,13 +204,13 @@ class Cut(Lead):
                                 {'$set': {'processed': False}})
         return len(docs)
 
-    def _gather(self, stream: str, order: Order, session: ClientSession | None) -> tuple[list[Document], bool, Any]:
+    def _gather(self, stream: str, order: Order, session: ClientSession | None) -> tuple[list[bytes], bool, Any]:
         """Read the messages for an order: as many as one group may have.
 
         While there is a backlog they are read, and later deleted, along the clustered ``_id`` and not along the index,
         which is a quarter faster; unless other streams' messages lie too thickly between them.
 
-        :return: the messages, whether these are all that fit the order, and the index used
+        :return: the messages as BSON, whether these are all that fit the order, and the index used
         """
         limit = (order.size * max(1, min(order.most, schema.MAX_GROUP // order.size)) if order.size
                  else schema.MAX_GROUP + 1)
@@ -215,14 +222,14 @@ class Cut(Lead):
         began = time.perf_counter()
         batches = self.buffer.find_raw_batches(query, {'data': 1, 'created': 1}, sort=[('_id', 1)], limit=limit,
                                                batch_size=limit, hint=hint, session=session)
-        found: list[Document] = []
+        found: list[bytes] = []
         room = schema.MAX_INLINE
         for batch in batches:
             room -= len(batch)
-            found += bson.decode_all(batch, schema.CODEC)
+            found += raw.split(batch)
             if room < 0:
                 while found and room < 0:
-                    room += len(bson.encode(found.pop(), codec_options=schema.CODEC))
+                    room += len(found.pop())
                 return found, False, hint
         slow = hint is _CLUSTER and time.perf_counter() - began > _SLOW * limit
         if slow:
@@ -245,8 +252,26 @@ class Cut(Lead):
                          **(running if at < claim.windows else {}), **more)
                 for at, part in enumerate(parts)]
 
+    def _raw_documents(self, stream: str, first: int, parts: Sequence[list[bytes]], order: Order,
+                       claim: Claim) -> tuple[list[Document], list[Any]]:
+        """The same for messages that are moved as they are: what the runner is told, and what is stored."""
+        docs = self._documents(stream, first, [()] * len(parts), order, claim, data=False, moved=True)
+        stored = []
+        for doc, part in zip(docs, parts, strict=True):
+            doc.update(n=len(part), members=raw.ids(part), times=raw.times(part))
+            if part and order.start is None:
+                doc['start'], doc['end'] = unpack_times(doc['times'][:8])[0], unpack_times(doc['times'][-8:])[0]
+            blobs = raw.data(part)
+            stored.append(raw.with_data(doc, blobs))
+            doc['packed'] = raw.Packed(blobs)
+        return docs, stored
 
-def split(found: list[Document], order: Order, whole: bool) -> list[list[Document]] | None:
+
+def _id_of(message: bytes) -> Any:
+    return bson.decode(message, schema.CODEC)['_id']
+
+
+def split(found: list[bytes], order: Order, whole: bool) -> list[list[bytes]] | None:
     """Divide messages into windows by an order; ``None`` if not even one window fits into what could be read."""
     if order.size is None:
         if not whole:

@@ -12,6 +12,7 @@ from bson import ObjectId
 
 from minibatch.clock import EPOCH
 from minibatch.states import WindowState
+from minibatch.store.raw import Packed
 from minibatch.store.schema import Document
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -22,7 +23,8 @@ class Record:
     """One window document, claimed or not.
 
     :ivar token: the fence: every later write carries it, and counts only while the document still has it
-    :ivar data: the messages' data in order, or ``None`` where they are still in the buffer
+    :ivar data: the messages' data in order, or ``None`` where they are packed, or still in the buffer
+    :ivar packed: the messages' data, not decoded yet
     :ivar moved: the messages are in this document only, no longer in the buffer
     """
 
@@ -36,6 +38,7 @@ class Record:
     owner: str | None = None
     lsid: Any = None
     data: list[Any] | None = None
+    packed: Packed | None = None
     members: bytes = b''
     times: bytes = b''
     start: datetime | None = None
@@ -52,6 +55,10 @@ class Record:
         """Read a window document; what it does not have gets the default."""
         fields = {name: doc[name] for name in _FIELDS if name in doc}
         return cls(id=doc['_id'], **fields)
+
+    def messages(self) -> list[Any] | None:
+        """The messages' data in order, or ``None`` where they are still in the buffer."""
+        return self.packed.unpack() if self.packed is not None else self.data
 
     def ids(self) -> list[Any]:
         """The members' ``_id`` in order."""

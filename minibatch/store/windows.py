@@ -170,15 +170,16 @@ class Windows(Base):
 
     def _restore(self, record: Record, update: list[Document]) -> bool:
         """Fail a moved window, and put its messages back into the buffer, marked, where people look for them."""
-        assert record.data is not None
-        messages = [{'_id': each, 'stream': record.stream, 'created': created, 'data': data,
+        messages = record.messages()
+        assert messages is not None
+        restored = [{'_id': each, 'stream': record.stream, 'created': created, 'data': data,
                      'processed': True, 'window': record.id}
                     for each, created, data in zip(unpack_ids(record.members), unpack_times(record.times),
-                                                   record.data, strict=True)]
+                                                   messages, strict=True)]
         with self.session() as session, session.start_transaction(write_concern=schema.MAJORITY):
             mine = self.windows.update_one(_held([record]), update, session=session).modified_count == 1
             if mine:
-                self.buffer.insert_many(messages, session=session)
+                self.buffer.insert_many(restored, session=session)
         return mine
 
     @verb

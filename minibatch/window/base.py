@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from minibatch.models import Buffer, Stream, Window
 
 
-@dataclass(frozen=True, slots=True)
+class Unread(Protocol):
+    """Messages' data that are decoded when somebody looks at them."""
+
+    def unpack(self) -> list[Any]: ...
+
+
 class Batch:
     """The window that a user's function receives.
 
@@ -37,21 +42,43 @@ class Batch:
     (2, [12, 30])
     """
 
-    id: str
-    stream: str
-    data: list[Any]
-    created: datetime | None = None
-    start: datetime | None = None
-    end: datetime | None = None
-    key: Any = None
-    attempt: int = 1
-    query: Any = None
+    __slots__ = ('_data', '_unread', 'attempt', 'created', 'end', 'id', 'key', 'query', 'start', 'stream')
+
+    def __init__(self, id: str, stream: str, data: list[Any] | None = None,  # noqa: A002 (the field's name)
+                 created: datetime | None = None,
+                 start: datetime | None = None, end: datetime | None = None, key: Any = None, attempt: int = 1,
+                 query: Any = None, unread: Unread | None = None) -> None:
+        self.id = id
+        self.stream = stream
+        self.created = created
+        self.start = start
+        self.end = end
+        self.key = key
+        self.attempt = attempt
+        self.query = query
+        self._data = data
+        self._unread = unread
+
+    @property
+    def data(self) -> list[Any]:
+        """The messages, in order, as they were appended."""
+        if self._data is None:
+            self._data = self._unread.unpack() if self._unread is not None else []
+        return self._data
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.data)
+
+    def __repr__(self) -> str:
+        return f'<window {self.id}: {len(self)} messages, attempt {self.attempt}>'
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What nobody has looked at goes to another process undecoded.
+        return Batch, (self.id, self.stream, None if self._unread is not None else self._data, self.created, self.start,
+                       self.end, self.key, self.attempt, self.query, self._unread)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

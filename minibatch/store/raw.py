@@ -1,0 +1,90 @@
+"""Messages on their way through the cutter, as the bytes that they are.
+
+Who cuts windows needs no message's content. So a backlog is read as raw BSON, its messages' data are put into window
+documents as they are, and what runs the function unpacks them: in a worker process, for process pools. Per message
+this saves the consumer's own process a decoding, an encoding and a pickling. The format is BSON's
+(https://bsonspec.org/spec.html): a document is its length, its elements, and a NUL; an array is a document whose
+names are ``'0'``, ``'1'``, and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from struct import Struct
+from typing import Any
+
+import bson
+from bson.raw_bson import RawBSONDocument
+
+from minibatch.store.schema import CODEC, Document
+
+_LENGTH = Struct('<i')
+#: How a message begins whose ``_id`` is an ObjectId and that has ``created`` and ``data``, in this order.
+_ID, _CREATED, _DATA = b'\x07_id\x00', b'\x09created\x00', b'\x03data\x00'
+_names: list[bytes] = []
+
+
+class Packed:
+    """Messages' data that nobody has needed to look at yet; small to send to another process.
+
+    :param blobs: each message's data, as a BSON document
+
+    >>> Packed([bson.encode({'n': 1}), bson.encode({'n': 2})]).unpack()
+    [{'n': 1}, {'n': 2}]
+    """
+
+    __slots__ = ('blobs',)
+
+    def __init__(self, blobs: Iterable[bytes]) -> None:
+        self.blobs = blobs
+
+    def unpack(self) -> list[Any]:
+        """The messages' data."""
+        return bson.decode_all(b''.join(self.blobs), CODEC)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Packed, ((b''.join(self.blobs),),)
+
+
+def split(batch: bytes) -> list[bytes]:
+    """The documents in a run of documents."""
+    docs, at, end, length = [], 0, len(batch), _LENGTH.unpack_from
+    while at < end:
+        (n,) = length(batch, at)
+        docs.append(batch[at:at + n])
+        at += n
+    return docs
+
+
+def regular(docs: Sequence[bytes]) -> bool:
+    """Whether all these messages are as the engine's own writers store them; others have to be decoded."""
+    return all(doc[4:9] == _ID and doc[21:30] == _CREATED and doc[38:44] == _DATA for doc in docs)
+
+
+def ids(docs: Iterable[bytes]) -> bytes:
+    """The ``_id`` of each, 12 bytes."""
+    return b''.join([doc[9:21] for doc in docs])
+
+
+def times(docs: Iterable[bytes]) -> bytes:
+    """``created`` of each, 8 bytes, in milliseconds."""
+    return b''.join([doc[30:38] for doc in docs])
+
+
+def data(docs: Iterable[bytes]) -> list[bytes]:
+    """``data`` of each, as a document."""
+    return [doc[44:-1] for doc in docs]
+
+
+def with_data(document: Document, blobs: Sequence[bytes]) -> RawBSONDocument:
+    """The document with one more field, ``data``: the array of *blobs*.
+
+    >>> with_data({'_id': 1}, [bson.encode({'n': 1})])['data'][0]['n']
+    1
+    """
+    while len(_names) < len(blobs):
+        _names.append(b'\x03%d\x00' % len(_names))
+    array = b''.join([part for pair in zip(_names, blobs) for part in pair])  # noqa: B905 (as many names as needed)
+    head = bson.encode(document, codec_options=CODEC)[4:-1]
+    body = b''.join((head, b'\x04data\x00', _LENGTH.pack(len(array) + 5), array, b'\x00\x00'))
+    return RawBSONDocument(_LENGTH.pack(len(body) + 4) + body)

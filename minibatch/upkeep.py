@@ -1,0 +1,77 @@
+"""What a consumer does every few seconds beside its work: hold its leases, recover what dead ones left, be counted."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from minibatch.runner import Runner
+
+
+class Upkeep:
+    """The housekeeping of one consumer; called by the thread of :mod:`minibatch.housekeeping`.
+
+    :param runner: the consumer
+    :ivar every: seconds between two rounds
+    :ivar others: how many further consumers of the stream are alive
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.stream = runner.stream
+        self.store = runner.store
+        self.every = max(0.1, runner.options.lease / 3)
+        self.others = 0
+        self._counted = (0, 0, 0, 0)
+        self._rated = (time.monotonic(), 0)
+        self._expire_at = self._sweep_at = 0.0
+        self._started = self.store.clock.now()
+
+    def keep_up(self) -> None:
+        """One round."""
+        runner, lease = self.runner, self.runner.options.lease
+        held = runner.held()
+        if held:
+            self.store.renew(held, lease)
+        if runner.stuck():
+            runner.give_back()  # others need not wait for what this consumer has not begun
+        if runner.cutter.leads:
+            runner.cutter.renew()
+        self.store.beat({'_id': runner.id, 'stream': self.stream, 'host': runner.host, 'pid': runner.pid,
+                         'started': self._started, 'workers': runner.executor.workers, 'every': self.every,
+                         'rate': self._rate()})
+        self.others = len(self.store.consumers_of(self.stream, alive_within=2 * self.every + 1)) - 1
+        if self.store.recover(self.stream, runner.options.max_attempts):
+            runner.look()
+        self.flush_counts()
+        if runner.cutter.leads:
+            self._tidy()
+
+    def _rate(self) -> float:
+        """Messages committed a second since the last time this was asked."""
+        (at, messages), now = self._rated, (time.monotonic(), self.runner.delivery.messages)
+        self._rated = now
+        return round((now[1] - messages) / max(now[0] - at, 1e-3), 1)
+
+    def flush_counts(self) -> None:
+        """Add what this consumer has done since the last time to the stream's totals."""
+        delivery = self.runner.delivery
+        now = (delivery.committed, delivery.messages, delivery.failed, delivery.dead)
+        change = {name: new - old for name, new, old in zip(
+            ('windows', 'messages', 'failed', 'dead'), now, self._counted, strict=True) if new != old}
+        if change:
+            self.store.count(self.stream, change)
+            self._counted = now
+
+    def _tidy(self) -> None:
+        """Remove what consumers that died left behind, and what is older than the stream's ``max_age``."""
+        stream, now = self.runner.emitter.stream, time.monotonic()
+        if now >= self._sweep_at:
+            self._sweep_at = now + 6 * self.every
+            self.store.sweep(self.stream)
+            self.store.roll_forward(self.stream)
+        if stream.max_age and now >= self._expire_at:
+            self._expire_at = now + min(30.0, stream.max_age / 4) * random.uniform(0.5, 1.0)
+            self.store.expire(self.stream, stream.max_age, bool(stream.expire_unprocessed))
