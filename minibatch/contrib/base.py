@@ -144,7 +144,7 @@ def as_document(message: Any) -> dict[str, Any]:
     {'sum': Decimal128('1.50'), 'of': ['a', 'b']}
     >>> as_document(3)
     Traceback (most recent call last):
-    minibatch.errors.InvalidMessage: the sink got something it cannot store: data is an int, not a mapping; ...
+    minibatch.errors.InvalidMessage: the sink got something it cannot store: data is a value of type int, ...
 
     :raises InvalidMessage: it is no mapping, or holds a value that cannot be stored
     """

@@ -37,6 +37,8 @@ class Account:
     def note(self, appended: int) -> None:
         """Take down how far things are now."""
         self.appended = max(appended, self.committed)  # the producer's word may come after its message
+        if not self.appended:
+            return  # it is still starting, which is no rate
         self.history.append((time.monotonic(), self.appended, self.committed))
         while self.history[-1][0] - self.history[0][0] > SPAN:
             self.history.popleft()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,13 +21,14 @@ from typing import Any
 import pytest
 
 import minibatch as mb
+from minibatch.connection import disconnect
 from minibatch.contrib.apps import StreamingApp
 from minibatch.contrib.apps.omegaml import StreamingApp as Documented
 from minibatch.contrib.apps.worker import INSIDE
 from minibatch.contrib.mongodb import MongoSink
 from minibatch.errors import MissingExtra, OptionError
-from tests.support.mongod import free_port
-from tests.support.scripts import Person, get
+from tests.support.mongod import free_port, replica_set
+from tests.support.scripts import Person, Script, get
 from tests.support.waiting import wait_until
 
 
@@ -199,6 +204,62 @@ def test_a_consumer_that_does_not_stop_is_killed(serve: Any, url: str, tmp_path:
     assert not alive(pid)
 
 
+def test_a_stop_lets_a_window_finish(serve: Any, url: str, db: Any, stream_name: str, tmp_path: Path) -> None:
+    begun = tmp_path / 'begun'
+
+    def consumer(url: str) -> None:
+        @mb.streaming(stream_name, size=2, url=url, sink=MongoSink('sums'), workers=1)
+        def total(window: Any) -> dict[str, Any]:
+            with begun.open('a') as file:
+                file.write('x')
+            time.sleep(1)
+            return {'sum': sum(message['n'] for message in window.data)}
+    running = serve(url=url)
+    running.app.start_streaming(consumer)
+    mb.stream(stream_name, url=url).extend({'n': n} for n in range(2))
+    wait_until(begun.exists)
+    running.app.stop_streaming()
+    assert [each['sum'] for each in db['sums'].find()] == [1]
+    assert begun.read_text() == 'x', 'the window ran twice'
+    assert mb.stream(stream_name, url=url).status()['backlog'] == 0
+
+
+def test_a_consumer_that_hangs_is_missed(serve: Any, url: str, stream_name: str) -> None:
+    running = serve(url=url)
+    running.app.start_streaming(summing(stream_name, lease=1), grace=0.5)
+    pid = running.wait(lambda p: p['healthy'] and p['streams'], 'a healthy app')['consumers'][0]['pid']
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        page = running.wait(lambda p: not p['healthy'], 'the app to notice')
+        assert page['reasons'] == [f'stream {stream_name} has no consumer']
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    running.wait(lambda p: p['healthy'], 'the consumer to be back')
+
+
+def test_mongodb_gone_for_a_moment(serve: Any, stream_name: str) -> None:
+    with replica_set(1) as deployment:
+        url = deployment.url('gone')
+        running = serve(url=url)
+        running.app.start_streaming(summing(stream_name, lease=1))
+        running.wait(lambda p: p['healthy'] and p['streams'], 'a healthy app')
+        deployment.nodes[0].kill()
+        page = running.wait(lambda p: not p['healthy'], 'the app to notice')
+        assert any('MongoDB' in reason for reason in page['reasons'])
+        for _ in range(3):
+            started = time.monotonic()
+            assert running.page('/health')[0] == 503
+            assert time.monotonic() - started < 3
+        deployment.repair()
+        running.wait(lambda p: p['healthy'], 'the app to be back')
+        stream = mb.stream(stream_name, url=url)
+        stream.extend({'n': n} for n in range(4))
+        page = running.wait(lambda p: p['streams'][stream_name]['done'] == 2, 'windows')
+        assert page['consumers'][0]['restarts'] == 0, 'it goes on by itself'
+        running.close()
+        disconnect(url)
+
+
 def test_what_cannot_run_in_a_process_is_refused(url: str) -> None:
     app = StreamingApp(url=url)
     lock = threading.Lock()
@@ -301,6 +362,7 @@ def test_flask_and_waitress_are_an_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 
 SCRIPT = """\
 import minibatch as mb
+from minibatch.connection import disconnect
 from minibatch.contrib.apps import StreamingApp
 from minibatch.contrib.mongodb import MongoSink
 print('imported', flush=True)
@@ -324,9 +386,12 @@ def person(tmp_path: Path, url: str) -> Iterator[Person]:
     somebody.leave()
 
 
-def healthy(port: int) -> Any:
-    code, _ = get(f'http://127.0.0.1:{port}/health')
-    return code == 200 and get(f'http://127.0.0.1:{port}/status')
+def wait_healthy(script: Script, port: int) -> None:
+    """Wait until an app is well; a failure shows what it said about itself."""
+    try:
+        script.wait_until(lambda: get(f'http://127.0.0.1:{port}/health')[0] == 200)
+    except AssertionError as error:
+        raise AssertionError(f'{error}\n{get(f"http://127.0.0.1:{port}/status")[1]}') from None
 
 
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
@@ -335,7 +400,8 @@ def test_a_script_without_a_main_guard_runs_once_and_stops_cleanly(
     port = free_port()
     script = person.start('app.py', SCRIPT.replace('PORT', str(port)))
     mb.stream('scripted', url=url).append({'n': 1})
-    script.wait_until(lambda: healthy(port) and db['out'].count_documents({}) == 1)
+    wait_healthy(script, port)
+    script.wait_until(lambda: db['out'].count_documents({}) == 1)
     os.kill(script.process.pid, how)
     assert script.end().split() == ['imported', 'ended']
     wait_until(lambda: not person.processes(), what='the consumer to end')
@@ -344,7 +410,7 @@ def test_a_script_without_a_main_guard_runs_once_and_stops_cleanly(
 def test_the_consumer_ends_with_an_app_that_is_killed(person: Person, db: Any) -> None:
     port = free_port()
     script = person.start('app.py', SCRIPT.replace('PORT', str(port)))
-    script.wait_until(lambda: healthy(port))
+    wait_healthy(script, port)
     assert len(person.processes()) > 1
     os.kill(script.process.pid, signal.SIGKILL)
     script.process.wait(10)
@@ -358,7 +424,8 @@ def test_a_module_that_starts_its_consumer_on_import(person: Person, url: str, d
     (person.home / 'served.py').write_text(SCRIPT.replace('app.run', '# '))
     script = person.start('serve.py', f'import served\nserved.app.run(port={port})\n')
     mb.stream('scripted', url=url).append({'n': 1})
-    script.wait_until(lambda: healthy(port) and db['out'].count_documents({}) == 1)
+    wait_healthy(script, port)
+    script.wait_until(lambda: db['out'].count_documents({}) == 1)
     assert len(person.processes()) <= 2 + (os.cpu_count() or 1)
     script.interrupt()
     script.end()
@@ -368,6 +435,28 @@ def test_a_module_that_starts_its_consumer_on_import(person: Person, url: str, d
 def test_a_script_that_ends_takes_its_consumers_along(person: Person) -> None:
     source = SCRIPT.replace('app.run(port=PORT)', '').replace("print('ended')", 'import time; time.sleep(0.5)')
     person.start('app.py', source).end()
+    wait_until(lambda: not person.processes(), what='the consumer to end')
+
+
+def test_the_documented_example_runs_as_it_stands(person: Person) -> None:
+    lines = inspect.cleandoc(str(Documented.__doc__)).splitlines()
+    begin, end = lines.index('    from collections import defaultdict'), lines.index('Run it, feed it, look at it::')
+    source = textwrap.dedent('\n'.join(lines[begin:end]))
+    port = free_port()  # other than the documented one, which may be taken, and windows that end sooner
+    assert source.count('app.run()') == source.count('interval=5') == 1
+    source = source.replace('interval=5', 'interval=0.5').replace('app.run()', f'app.run(port={port})')
+    script = person.start('app.py', source)
+    wait_healthy(script, port)
+    for celsius in (31.0, 32.0):
+        body = json.dumps({'room': 'attic', 'celsius': celsius}).encode()
+        request = urllib.request.Request(f'http://127.0.0.1:{port}/temperatures', body,
+                                         {'Content-Type': 'application/json'})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status == 204
+    shown = script.wait_until(lambda: get(f'http://127.0.0.1:{port}/')[1])
+    assert re.fullmatch(r'attic: 3[12]\.\d °C', shown)
+    script.interrupt()
+    script.end()
     wait_until(lambda: not person.processes(), what='the consumer to end')
 
 
