@@ -25,6 +25,8 @@ log = logging.getLogger('minibatch')
 WATCHED, POLLED = 5.0, 1.0
 #: Window numbers taken from the stream's counter in one go; a crash leaves a gap of so many at the most.
 BLOCK = 100
+#: Longest pause before a full stock for other consumers is looked at again, in seconds.
+RESTOCK = 0.2
 #: Cuts in a row after which a stream counts as busy, and is not watched (a watch taxes its producers).
 BUSY = 20
 
@@ -52,6 +54,7 @@ class Cutter:
         self._leads_until = 0.0
         self._numbers = (1, 0)  # window numbers allocated and not used yet: first and last
         self._came = False
+        self._stocked = False
         self._pause = 0.01
         self._ask_at: float | None = None
         self._thread: threading.Thread | None = None
@@ -120,7 +123,10 @@ class Cutter:
         if type(self.emitter).sleep is not WindowEmitter.sleep:
             self.emitter.sleep()
             return
-        self.idle(WATCHED if self._watching() else self._next_pause())
+        if self._stocked:  # nobody tells when other consumers take from the stock
+            self.idle(min(self._next_pause(), RESTOCK))
+        else:
+            self.idle(WATCHED if self._watching() else self._next_pause())
 
     def idle(self, most: float) -> None:
         """Wait until something may have come, the strategy's time, or *most* seconds."""
@@ -163,6 +169,7 @@ class Cutter:
         if not self._lead():
             return False
         own, most = self.runner.room()
+        self._stocked = most <= 0 and self.runner.upkeep.others > 0
         if most <= 0:
             self._ask_at = None
             return False

@@ -165,7 +165,7 @@ class Runner:
         own = 0 if self.stuck() else max(0, target - len(self._held))
         if not self.upkeep.others:
             return own, own
-        stock = target * self.upkeep.others
+        stock = 2 * target * self.upkeep.others
         return own, own + max(0, stock - self.store.ready(self.stream, stock))
 
     def stuck(self) -> bool:
