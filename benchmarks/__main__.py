@@ -35,7 +35,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--sizes', type=numbers, help='window sizes of the drain (default: 1,10,100,1000,10000)')
     parser.add_argument('--consumers', type=numbers, default=[1, 3], help='numbers of consumers (default: 1,3)')
     parser.add_argument('--scale', type=float, help='messages in each drain, as a factor (default: 1)')
-    parser.add_argument('--backlogs', type=numbers, help='messages waiting (default: 10000,1000000)')
+    parser.add_argument('--long', type=int, help='messages in the long backlog (default: 1000000)')
     parser.add_argument('--name', help='of the files in benchmarks/results (default: bench, or quick)')
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.parts) - set(PARTS):
@@ -45,7 +45,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     chosen.reps = chosen.reps or (1 if quick else 3)
     chosen.scale = chosen.scale or (0.3 if quick else 1.0)
     chosen.sizes = chosen.sizes or ([1, 100, 1_000] if quick else list(drain.TOTALS))
-    chosen.backlogs = chosen.backlogs or ([10_000, 100_000] if quick else [10_000, 1_000_000])
+    chosen.long = chosen.long or (200_000 if quick else 1_000_000)
     chosen.name = chosen.name or ('quick' if quick else 'bench')
     chosen.with_original = os.environ.get('BENCH_ORIGINAL') == '1'
     return chosen
@@ -63,9 +63,9 @@ def measure(chosen: argparse.Namespace, url: str, client: MongoClient[dict[str, 
     if latency.PART in chosen.parts:
         latency.run(figures, url, client, appends=int(500 * share), reps=chosen.reps)
     if idle.PART in chosen.parts:
-        idle.run(figures, url, client, seconds=30 * share, reps=chosen.reps)
+        idle.run(figures, url, client, seconds=20 * share, reps=chosen.reps)
     if backlog.PART in chosen.parts:
-        backlog.run(figures, url, client, backlogs=chosen.backlogs, reps=chosen.reps)
+        backlog.run(figures, url, client, long=chosen.long, reps=chosen.reps)
 
 
 def main() -> int:

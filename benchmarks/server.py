@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pymongo
 from pymongo import MongoClient
 
@@ -57,4 +58,5 @@ def environment(client: MongoClient[dict[str, Any]]) -> dict[str, str]:
         'pymongo': pymongo.version,
         'MongoDB': str(client.server_info()['version']),
         'replica set': 'yes' if client.admin.command('hello').get('setName') else 'no',
+        'load before': f'{psutil.getloadavg()[0]:.1f}',
     }

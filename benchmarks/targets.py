@@ -70,11 +70,11 @@ def _proud(figures: Figures) -> float | None:
 
 
 def _rest() -> list[Target]:
-    def of_backlogs(unit: str) -> Callable[[Figures], float | None]:
+    def of_backlogs(unit: str, other: int) -> Callable[[Figures], float | None]:
         def ratio(figures: Figures) -> float | None:
-            short, long = (figures.median(backlog.PART, backlog.case_of(messages), MINIBATCH, unit)
-                           for messages in (10_000, 1_000_000))
-            return long / short if long is not None and short else None
+            base, long = (figures.median(backlog.PART, backlog.case_of(messages), MINIBATCH, unit)
+                          for messages in (other, 1_000_000))
+            return long / base if long is not None and base else None
         return ratio
 
     def of_latency(percent: int) -> Callable[[Figures], float | None]:
@@ -86,6 +86,8 @@ def _rest() -> list[Target]:
         Target('latency from the call of append to the function, p99, ms', of_latency(99), 25, at_least=False),
         Target('commands a second of an idle consumer',
                lambda figures: figures.median(idle.PART, idle.CASE, MINIBATCH, idle.UNIT), 2, at_least=False),
-        Target('rate at a backlog of 1,000,000 to that at 10,000', of_backlogs(backlog.RATE), 0.9),
-        Target('memory at a backlog of 1,000,000 to that at 10,000', of_backlogs(backlog.MEMORY), 1.2, at_least=False),
+        *(Target(f'rate at a backlog of 1,000,000 to that at {other:,}', of_backlogs(backlog.RATE, other), 0.9)
+          for other in (10_000, 100_000)),
+        *(Target(f'memory at a backlog of 1,000,000 to that at {other:,}', of_backlogs(backlog.MEMORY, other), 1.2,
+                 at_least=False) for other in (10_000, 100_000)),
     ]
