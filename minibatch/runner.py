@@ -38,7 +38,7 @@ log = logging.getLogger('minibatch')
 #: How many seconds of work a consumer holds, and how many windows and messages at the most.
 AHEAD, MOST_WINDOWS, MOST_MESSAGES = 0.1, 500, 2 * MAX_GROUP
 #: Longest pause between two looks for windows that others have cut, in seconds: when leading, and when not.
-LEADING, FOLLOWING = 2.0, 1.0
+LEADING, FOLLOWING = 3.0, 1.0
 #: How long a stop waits for MongoDB to come back before it leaves windows to their leases, in seconds.
 GRACE = 10.0
 
