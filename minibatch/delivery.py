@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLong
 from dataclasses import replace
-from typing import Any, TypeVar
-
-from pymongo.client_session import ClientSession
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from minibatch.errors import LeaseLost, StoreUnavailable, WindowTimeout
 from minibatch.outcome import Outcome, failure
 from minibatch.points import reached
 from minibatch.store import Record, Store
 from minibatch.window.base import Batch, Options, WindowEmitter
+
+if TYPE_CHECKING:
+    from pymongo.client_session import ClientSession
 
 log = logging.getLogger('minibatch')
 T = TypeVar('T')

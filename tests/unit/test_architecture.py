@@ -28,7 +28,7 @@ LAYERS = (
     ('messages', 'chunks', 'linger', 'backlog', 'writer', 'dead'),
     ('models', 'status'),
     ('window', 'worker', 'lanes', 'process', 'processes', 'pools', 'executor'),
-    ('delivery', 'housekeeping', 'cutter', 'runner', 'signals'),
+    ('delivery', 'housekeeping', 'upkeep', 'cutter', 'runner', 'signals'),
     ('api',),
     ('testing', 'contrib', 'demo'),
     ('cli', '__main__'),
