@@ -31,17 +31,12 @@ def chunks(stream: str, rows: Iterable[Any]) -> Iterator[list[Message]]:
         raise InvalidMessage(f'stream {stream!r} cannot be extended by a value of type {type(rows).__name__}, which '
                              f'is not many messages; nothing was stored; {fix}')
     if is_collection(rows):
-        if len(rows) > MOST:
-            for _ in _chunks(stream, rows, check=True):
-                pass
-        else:
-            # Small enough to be converted only once; the bytes are known afterwards.
-            rows = list(rows)
-            messages, size = convert(stream, rows)
-            if size <= MOST_BYTES:
-                if messages:
-                    yield messages
-                return
+        rows = list(rows)
+        messages, size = convert(stream, rows, keep=len(rows) <= MOST)
+        if len(rows) <= MOST and size <= MOST_BYTES:  # the one chunk there is, converted once
+            if messages:
+                yield messages
+            return
     yield from _chunks(stream, rows)
 
 
@@ -56,7 +51,7 @@ def is_collection(rows: Iterable[Any]) -> TypeGuard[Sequence[Any] | Set[Any] | V
     return isinstance(rows, (Sequence, Set, ValuesView))
 
 
-def _chunks(stream: str, rows: Iterable[Any], *, check: bool = False) -> Iterator[list[Message]]:
+def _chunks(stream: str, rows: Iterable[Any]) -> Iterator[list[Message]]:
     source = iter(rows)
     chunk: list[Message] = []
     size = before = stored = 0
@@ -65,7 +60,7 @@ def _chunks(stream: str, rows: Iterable[Any], *, check: bool = False) -> Iterato
         started = time.monotonic()
         group = list(islice(source, min(take, MOST - len(chunk))))
         took = time.monotonic() - started
-        messages, bytes_ = convert(stream, group, before=before, stored=0 if check else stored)
+        messages, bytes_ = convert(stream, group, before=before, stored=stored)
         before += len(group)
         if not chunk:
             began = started

@@ -51,13 +51,16 @@ def wrap(stream: str, messages: Sequence[Message], now: datetime) -> list[Docume
     ]
 
 
-def convert(stream: str, rows: Iterable[Any], *, before: int = 0, stored: int = 0) -> tuple[list[Message], int]:
+def convert(
+    stream: str, rows: Iterable[Any], *, before: int = 0, stored: int = 0, keep: bool = True,
+) -> tuple[list[Message], int]:
     """What to store of *rows*, and no less than the bytes that it takes.
 
     :param stream: the name of the stream
     :param rows: mappings, or objects with fields
     :param before: how many messages of the same call came before these, for the error message
     :param stored: how many of those are stored already
+    :param keep: ``False`` to check only, and answer no messages
     :raises InvalidMessage: for the first of *rows* that cannot be stored
     """
     given = rows if isinstance(rows, list) else list(rows)
@@ -67,15 +70,18 @@ def convert(stream: str, rows: Iterable[Any], *, before: int = 0, stored: int = 
         group = given[start:start + _GROUP]
         size, nested = _plain(group) if len(group) > _FEW else (0, False)
         if size:
-            messages += map(_copy, group) if nested else map(dict, group)
+            if keep:
+                messages += map(_copy, group) if nested else map(dict, group)
             total += size
             continue
         converter = Converter()
         for index, row in enumerate(group, start):
             try:
-                messages.append(converter.message(row))
+                message = converter.message(row)
             except Refused as exc:
                 raise _invalid(stream, exc, before + index, stored, single=before + len(given) == 1) from exc
+            if keep:
+                messages.append(message)
             total += converter.bytes
     return messages, total
 
