@@ -21,6 +21,7 @@ from pymongo.database import Database
 from minibatch import embedded
 from minibatch.client import DEFAULT_DATABASE, Document, opened
 from minibatch.clock import SystemClock
+from minibatch.errors import OptionError
 from minibatch.urls import Parts, authenticated_url, check_database, check_options, checked, masked
 
 __all__ = ['Connection', 'authenticated_url', 'connect', 'connectdb', 'disconnect', 'masked']
@@ -155,9 +156,13 @@ def _resolve(url: str | None, chosen: bool = True) -> tuple[Parts, str]:
     if chosen and _chosen and _default:
         return _normal(checked(_default)), ''
     for name in ('MINIBATCH_MONGO_URL', 'MONGO_URL'):
-        value = os.environ.get(name)
+        value = os.environ.get(name, '').strip()
         if value:
-            return _normal(checked(value)), f' (from {name})'
+            try:
+                return _normal(checked(value)), f' (from {name})'
+            except OptionError as exc:
+                problem = str(exc)
+            raise OptionError(f'{name}: {problem}')
     return _normal(checked(f'{embedded.SCHEME}:')), ''
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from minibatch.errors import EmbeddedError, OptionError
+from minibatch.errors import EmbeddedError, MinibatchError, OptionError
 
 try:
     import fcntl
@@ -55,9 +55,15 @@ def ensure(url: str = 'embedded:') -> str:
     :raises EmbeddedError: no ``mongod`` was found, or it does not start
     """
     home = directory(url)
-    _attach(home)
-    with _starting(home):
-        return str((_running(home, wait=True) or _start(home))['url'])
+    try:
+        _attach(home)
+        with _starting(home):
+            return str((_running(home, wait=True) or _start(home))['url'])
+    except MinibatchError:
+        raise
+    except OSError as exc:
+        problem = exc.strerror or str(exc)
+    raise EmbeddedError(f'cannot keep a database in {home} ({problem}): set MINIBATCH_HOME to a directory of your own')
 
 
 def release(url: str = 'embedded:') -> None:
@@ -184,19 +190,13 @@ def _attach(home: Path) -> None:
     """Hold the clients' lock, which the system gives back when this process ends, however it ends."""
     if fcntl is None:
         raise EmbeddedError(f'there is no embedded MongoDB for this system; {NO_MONGOD.partition(": ")[2]}')
-    try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _guard:
-            if home not in _clients:
-                lock = os.open(home / 'clients.lock', os.O_RDWR | os.O_CREAT, 0o600)
-                fcntl.flock(lock, fcntl.LOCK_SH)
-                _clients[home] = lock
-            os.utime(_clients[home])
-    except OSError as exc:
-        problem = f'cannot keep a database in {home} ({exc.strerror}): set MINIBATCH_HOME to a directory of your own'
-    else:
-        return
-    raise EmbeddedError(problem)
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _guard:
+        if home not in _clients:
+            lock = os.open(home / 'clients.lock', os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            _clients[home] = lock
+        os.utime(_clients[home])
 
 
 def _after_fork() -> None:

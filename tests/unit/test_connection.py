@@ -328,6 +328,9 @@ def test_nobody_listens() -> None:
 def test_the_environment_is_named_if_the_url_is_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('MONGO_URL', f'mongodb://127.0.0.1:{free_port()}/')
     refused('', r'\(from MONGO_URL\)', lambda _: connect(timeout=0.5))
+    monkeypatch.setenv('MONGO_URL', 'db.example')
+    with pytest.raises(OptionError, match=r"MONGO_URL: 'db\.example' is no URL"):
+        connect()
 
 
 def test_an_unknown_host() -> None:
