@@ -8,6 +8,14 @@ end everything is counted where it lies::
     appended == committed + in open windows + in buffer
 """
 
-from minibatch.demo.show import run
+from importlib.util import find_spec
+
+from minibatch.errors import MissingExtra
+
+for _name in ('psutil', 'flask', 'waitress'):
+    if find_spec(_name) is None:
+        raise MissingExtra('demo', _name)
+
+from minibatch.demo.show import run  # noqa: E402
 
 __all__ = ['run']

@@ -17,8 +17,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+import psutil
+
 import minibatch as mb
-from minibatch.errors import MinibatchError, MissingExtra
+from minibatch.errors import MinibatchError
 
 #: What the process is started with. Its module search path comes first of all.
 BOOT = """
@@ -41,7 +43,6 @@ class Producer:
     """
 
     def __init__(self, url: str | None, streams: Sequence[str]) -> None:
-        _psutil()  # missing here, it is an error here
         self.appended = dict.fromkeys(streams, 0)
         #: Why it ended, if nobody asked it to.
         self.error: str | None = None
@@ -116,21 +117,12 @@ def samples() -> Iterator[dict[str, Any]]:
 
 
 def _counters() -> dict[str, float]:
-    psutil = _psutil()
     disk, network = psutil.disk_io_counters(), psutil.net_io_counters()  # either is None where there is none
     return {
         'at': time.monotonic(), 'cpu': psutil.cpu_percent(), 'memory': psutil.virtual_memory().percent,
         'disk': disk.read_bytes + disk.write_bytes if disk else 0,
         'network': network.bytes_sent + network.bytes_recv if network else 0,
     }
-
-
-def _psutil() -> Any:
-    try:
-        import psutil
-    except ModuleNotFoundError as error:
-        raise MissingExtra('demo', 'psutil') from error
-    return psutil
 
 
 def _say(**report: Any) -> None:

@@ -23,7 +23,7 @@ PAUSE = 0.2
 def run(seconds: float | None = None, plain: bool = False, url: str | None = None) -> int:
     """Run the demo, until Ctrl-C or for some seconds, and say whether its figures add up.
 
-    :param seconds: how long; ``None``: until Ctrl-C or SIGTERM
+    :param seconds: how long, from the first sample on; ``None``: until Ctrl-C or SIGTERM
     :param plain: plain lines, also on a terminal
     :param url: of MongoDB; by default as :func:`minibatch.connectdb` finds it, so the embedded one if there is none
     :return: the exit code: 0 if everything that was appended is found where it should be
@@ -59,8 +59,10 @@ def _watch(app: StreamingApp, ledger: Ledger, url: str | None, view: View, stop:
                             exactly_once=ledger.exactly_once)
     producer = Producer(url, list(ledger.accounts))
     try:
-        end = None if seconds is None else time.monotonic() + seconds
+        end: float | None = None
         while producer.alive and not stop.wait(PAUSE) and (end is None or time.monotonic() < end):
+            if end is None and seconds is not None and any(producer.appended.values()):
+                end = time.monotonic() + seconds  # from the first sample on, so that a slow start takes nothing off
             results = ledger.news()
             for name, account in ledger.accounts.items():
                 account.note(producer.appended[name])
@@ -75,7 +77,7 @@ def _watch(app: StreamingApp, ledger: Ledger, url: str | None, view: View, stop:
 
 def _let_them_start(ledger: Ledger, view: View, appended: dict[str, int]) -> None:
     """After a very short demo, wait for consumers that are still starting to get to their first window."""
-    patience = time.monotonic() + 10
+    patience = time.monotonic() + 30
     while time.monotonic() < patience:
         view.update(list(ledger.accounts.values()), ledger.news())
         if all(account.committed or appended[name] < SIZE for name, account in ledger.accounts.items()):

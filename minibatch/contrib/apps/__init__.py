@@ -14,15 +14,13 @@
 A full example, with a page of its own, is in the documentation of :class:`minibatch.contrib.apps.omegaml.StreamingApp`.
 """
 
+from importlib.util import find_spec
+
 from minibatch.errors import MissingExtra
 
 for _name in ('flask', 'waitress'):
-    try:
-        __import__(_name)
-    except ModuleNotFoundError as error:
-        if error.name != _name:
-            raise
-        raise MissingExtra('apps', _name) from error
+    if find_spec(_name) is None:
+        raise MissingExtra('apps', _name)
 
 from minibatch.contrib.apps.app import StreamingApp  # noqa: E402
 
