@@ -84,7 +84,7 @@ class Backlog:
             if left <= 0:
                 raise self.full(n, end=f'; there was no room within {self._timeout:g} seconds')
             if self._closing.wait(left):
-                raise self.full(n, end='; it was stopped while this waited for room')
+                raise self.full(n, end='; it was closed meanwhile')
             delay = min(delay * 2, _LONGEST)
         return granted
 

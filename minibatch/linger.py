@@ -34,7 +34,6 @@ class Lingering:
     """
 
     def __init__(self) -> None:
-        self._registered = False
         self.renew()
 
     def renew(self) -> None:
@@ -44,6 +43,7 @@ class Lingering:
         self._ticket = itertools.count()
         self._thread: threading.Thread | None = None
         self._busy: Waiting | None = None
+        self._registered = False
 
     def ask(self, who: Waiting, seconds: float) -> None:
         """Have *who* send what it has in so many *seconds*."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from minibatch.backlog import Backlog, Store
 from minibatch.chunks import MOST_BYTES, chunks, is_collection
-from minibatch.errors import MinibatchError, OptionError, StoreUnavailable
+from minibatch.errors import BacklogFull, MinibatchError, OptionError, StoreUnavailable
 from minibatch.linger import lingering
 from minibatch.messages import Document, Message, convert, wrap
 
@@ -22,6 +22,11 @@ T = TypeVar('T')
 
 _SHORTEST, _LONGEST = 0.1, 5.0  # seconds between two tries while MongoDB is away
 _LAST = 10.0  # seconds that the end of the process waits for a batch which is on its way
+_FEED = 1000  # messages of a live source that go out together at the most
+
+
+class _Stopped(MinibatchError):
+    """The writer was closed."""
 
 
 class Writer:
@@ -86,30 +91,13 @@ class Writer:
         :raises BacklogFull: the stream is full and set to raise; the message was not stored
         :raises StoreUnavailable: MongoDB is away; the text says what became of the message
         """
-        self._check_open()
-        messages, size = convert(self._stream, (row,))
-        if self._batchsize == 1:
-            self._admit(1)
-            self._send(messages)
+        if self._batchsize > 1:
+            self._gather(row, self._batchsize)
             return
-        if self._failures:
-            self._flush('this message was not taken, append it again later')
+        self._check_open()
+        messages, _ = convert(self._stream, (row,))
         self._admit(1)
-        with self._lock:
-            if self._closing.is_set():
-                self._backlog.dropped(1)
-                self._check_open()
-            if not self._waiting:
-                self._since = time.monotonic()
-            # Their ids are made here, under the lock and once: they keep the order of appending.
-            self._waiting += wrap(self._stream, messages, self._store.clock.now())
-            self._bytes += size
-            full = len(self._waiting) >= self._batchsize or self._bytes >= MOST_BYTES
-            ask, self._asked = not self._asked, True
-        if ask:
-            lingering.ask(self, self._linger)
-        if full:
-            self._flush('do not append them again')
+        self._send(messages)
 
     def extend(self, rows: Iterable[Any]) -> int:
         """Append many messages; they are durable when it returns.
@@ -141,6 +129,26 @@ class Writer:
                                    f'stored and of those after it some may be: {exc}') from exc
         finally:
             self._backlog.dropped(reserved)
+        return total
+
+    def feed(self, rows: Iterable[Any]) -> int:
+        """Append the messages of a live source as they come, until it ends or the writer is closed.
+
+        They are sent at least every *linger* seconds, even while the source has nothing to say, and as many at a
+        time as have come by then; :meth:`extend` would wait for more.
+
+        :param rows: any iterable of mappings or of objects with fields
+        :return: how many
+        :raises: as :meth:`append` does
+        """
+        total = 0
+        try:
+            for row in rows:
+                self._gather(row, max(self._batchsize, _FEED))
+                total += 1
+        except _Stopped:
+            return total
+        self.flush()
         return total
 
     def flush(self) -> None:
@@ -175,11 +183,33 @@ class Writer:
         with self._lock:
             return len(self._batch) + len(self._waiting)
 
+    def _gather(self, row: Any, batchsize: int) -> None:
+        self._check_open()
+        messages, size = convert(self._stream, (row,))
+        if self._failures:
+            self._flush('this message was not taken, append it again later')
+        self._admit(1)
+        with self._lock:
+            if self._closing.is_set():
+                self._backlog.dropped(1)
+                self._check_open()
+            if not self._waiting:
+                self._since = time.monotonic()
+            # Their ids are made here, under the lock and once: they keep the order of appending.
+            self._waiting += wrap(self._stream, messages, self._store.clock.now())
+            self._bytes += size
+            full = len(self._waiting) >= batchsize or self._bytes >= MOST_BYTES
+            ask, self._asked = not self._asked, True
+        if ask:
+            lingering.ask(self, self._linger)
+        if full:
+            self._flush('do not append them again')
+
     def _check_open(self, stored: int = 0) -> None:
         if self._closing.is_set():
             kept = f'the first {stored:,} messages of this call were stored' if stored else 'nothing was stored'
-            raise MinibatchError(f'stream {self._stream!r} was stopped and takes no more from this writer; {kept}; '
-                                 f'get it again with mb.stream({self._stream!r})')
+            raise _Stopped(f'stream {self._stream!r} was stopped and takes no more from this writer; {kept}; '
+                           f'get it again with mb.stream({self._stream!r})')
 
     def _admit(self, n: int, *, part: bool = False, stored: int = 0) -> int:
         granted = self._patiently(lambda: self._backlog.admit(n, part=part))
@@ -188,7 +218,11 @@ class Writer:
         if not self._block:
             raise self._backlog.full(n, stored)
         self._flush('this message was not taken, append it again later')  # no consumer makes room for what waits here
-        return self._patiently(lambda: self._backlog.wait(n, part=part))
+        try:
+            return self._patiently(lambda: self._backlog.wait(n, part=part))
+        except BacklogFull:
+            self._check_open(stored)
+            raise
 
     def _send(self, messages: list[Message]) -> None:
         docs = wrap(self._stream, messages, self._store.clock.now())
