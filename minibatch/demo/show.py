@@ -63,23 +63,27 @@ def _watch(app: StreamingApp, ledger: Ledger, url: str | None, view: View, stop:
         while producer.alive and not stop.wait(PAUSE) and (end is None or time.monotonic() < end):
             if end is None and seconds is not None and any(producer.appended.values()):
                 end = time.monotonic() + seconds  # from the first sample on, so that a slow start takes nothing off
-            results = ledger.news()
-            for name, account in ledger.accounts.items():
-                account.note(producer.appended[name])
-            view.update(list(ledger.accounts.values()), results)
+            _look(ledger, view, producer.appended)
     finally:
         producer.stop()
     _let_them_start(ledger, view, producer.appended)
     app.stop_streaming()
-    view.update(list(ledger.accounts.values()), ledger.news())
+    _look(ledger, view, producer.appended)
     return producer.error, producer.appended
+
+
+def _look(ledger: Ledger, view: View, appended: dict[str, int]) -> None:
+    results = ledger.news()
+    for name, account in ledger.accounts.items():
+        account.note(appended[name])
+    view.update(list(ledger.accounts.values()), results)
 
 
 def _let_them_start(ledger: Ledger, view: View, appended: dict[str, int]) -> None:
     """After a very short demo, wait for consumers that are still starting to get to their first window."""
     patience = time.monotonic() + 30
     while time.monotonic() < patience:
-        view.update(list(ledger.accounts.values()), ledger.news())
+        _look(ledger, view, appended)
         if all(account.committed or appended[name] < SIZE for name, account in ledger.accounts.items()):
             return
         time.sleep(PAUSE)

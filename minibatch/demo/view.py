@@ -82,7 +82,7 @@ class Plain:
         titles = {account.name: account.title for account in accounts}
         for result in results:
             self.say(f"{titles[result['stream']]:<10} {describe(result)}")
-        if time.monotonic() >= self._next:
+        if time.monotonic() >= self._next and any(account.appended for account in accounts):
             self._next = time.monotonic() + EVERY
             for account in accounts:
                 appended, committed = account.rates()
@@ -105,7 +105,7 @@ class Rich:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._live.console.print(text, markup=False)
+        self._live.console.print(text, markup=False, soft_wrap=True)
 
     def update(self, accounts: Sequence[Account], results: Sequence[dict[str, Any]]) -> None:
         """Figures as they are now, and new results."""

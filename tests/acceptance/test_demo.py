@@ -18,6 +18,7 @@ import pytest
 import minibatch as mb
 from minibatch.demo.ledger import Ledger
 from minibatch.demo.view import summary
+from tests.support.mongod import Deployment
 from tests.support.scripts import Person, Script, get
 from tests.support.waiting import wait_until
 
@@ -148,6 +149,18 @@ def _read(fd: int) -> bytes:
         return os.read(fd, 65536)
     except OSError:  # a terminal whose other side is closed
         return b''
+
+
+def test_on_a_standalone_server(tmp_path: Path, alone: Deployment, dbname: str) -> None:
+    """Without transactions the sink is an ordinary one; nothing dies here, so it adds up all the same."""
+    somebody = Person(tmp_path, alone.url(dbname))
+    try:
+        check(somebody.call([*DEMO, '--seconds', '3'], 'demo').end())
+        wait_until(lambda: not somebody.processes(), what='its processes to end')
+        nothing_left(alone.client[dbname])
+    finally:
+        somebody.leave()
+        alone.client.drop_database(dbname)
 
 
 def test_a_lost_message_would_be_seen(url: str, db: Any) -> None:
