@@ -47,7 +47,7 @@ class PoolExecutor(Executor):
             self._waiting[promise] = len(batches)
         call = Call(fn, list(batches))
         try:
-            pool, theirs = self._submit(call)
+            theirs = self._submit(call)
         except Exception as e:
             self._settle(promise, [_lost(e) for _ in batches])
             return promise
@@ -56,8 +56,6 @@ class PoolExecutor(Executor):
             try:
                 outcomes = theirs.result()
             except BaseException as e:
-                if isinstance(e, BrokenExecutor):
-                    self._renew(pool)
                 outcomes = [_lost(e) for _ in batches]
             self._settle(promise, outcomes)
 
@@ -83,15 +81,13 @@ class PoolExecutor(Executor):
         if self._make:
             _shut(self._pool, wait and not kill)
 
-    def _submit(self, call: Call) -> tuple[Any, Any]:
+    def _submit(self, call: Call) -> Any:
         pool = self._pool
         try:
-            return pool, pool.submit(call)
+            return pool.submit(call)
         except BrokenExecutor:
-            if not self._make:
-                raise
-            pool = self._renew(pool)
-            return pool, pool.submit(call)
+            # Now, and not in a callback: a breaking pool calls those while it holds the lock that its shutdown needs.
+            return self._renew(pool).submit(call)
 
     def _renew(self, broken: Any) -> Any:
         with self._lock:
