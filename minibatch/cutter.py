@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -102,6 +103,7 @@ class Cutter:
             except StoreUnavailable as error:
                 if trouble > 0.5:
                     log.warning('%s: cannot cut windows: %s', self.stream, error)
+                    self._repair()
                 self._stopped.wait(trouble)
                 trouble = min(trouble * 2, 2.0)
                 continue
@@ -118,6 +120,10 @@ class Cutter:
             else:
                 self._in_a_row = 0
                 self._rest()
+
+    def _repair(self) -> None:
+        with contextlib.suppress(StoreUnavailable):  # said already; the next look tells more
+            self.store.repair()
 
     def _rest(self) -> None:
         if type(self.emitter).sleep is not WindowEmitter.sleep:

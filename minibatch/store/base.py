@@ -29,9 +29,9 @@ from minibatch.store.schema import Document
 P = ParamSpec('P')
 T = TypeVar('T')
 
-#: Server errors that pass by themselves: interrupted, shutting down, stepping down, killed session, lost race.
-PASSING = frozenset({6, 7, 89, 91, 112, 134, 175, 189, 225, 237, 244, 251, 262, 317, 9001, 10107, 11600, 11602,
-                     13435, 13436, 64, 100})
+#: Server errors that pass by themselves: interrupted, shutting down, stepping down, killed session, lost race, full disk.
+PASSING = frozenset({6, 7, 24, 50, 89, 91, 112, 134, 175, 189, 225, 237, 244, 251, 262, 317, 9001, 10107, 11600, 11601,
+                     11602, 13435, 13436, 14031, 64, 100, 202, 290})
 
 
 def passing(error: PyMongoError) -> bool:
@@ -43,19 +43,26 @@ def passing(error: PyMongoError) -> bool:
     return error.has_error_label('TransientTransactionError') or error.has_error_label('RetryableWriteError')
 
 
+def reason(error: PyMongoError) -> str:
+    """What went wrong, in a few words without addresses."""
+    code = getattr(error, 'code', None)
+    return type(error).__name__ if passing(error) or code is None else f'{type(error).__name__} {code}: {error}'
+
+
 def verb(method: Callable[P, T]) -> Callable[P, T]:
-    """Mark a verb of the store: what the driver raises when MongoDB is away becomes :class:`StoreUnavailable`."""
+    """Mark a verb of the store: what the driver raises becomes :class:`StoreUnavailable`.
+
+    That goes for what will not pass by itself, too, a missing privilege or a dropped index: a consumer goes on trying,
+    and says so, until somebody has mended it.
+    """
 
     @functools.wraps(method)
     def translated(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return method(*args, **kwargs)
         except PyMongoError as error:
-            if passing(error):
-                raise StoreUnavailable(f'MongoDB did not take or confirm «{method.__name__}» '
-                                       f'({type(error).__name__}); what was acknowledged before is safe, '
-                                       'try again when it is back') from error
-            raise
+            raise StoreUnavailable(f'MongoDB did not take or confirm {method.__name__!r} ({reason(error)}); what was '
+                                   'acknowledged before is safe, try again when it is back') from error
 
     return translated
 
@@ -94,6 +101,10 @@ class Base:
     @verb
     def _ensure(self) -> bool:
         return schema.ensure(self.db)
+
+    def repair(self) -> None:
+        """Create collections and indexes that somebody has dropped."""
+        self._ensure()
 
     @property
     def transactions(self) -> bool:

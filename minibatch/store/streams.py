@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pymongo import ReturnDocument
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from minibatch.errors import IntegrityError, StoreUnavailable
 from minibatch.points import reached
 from minibatch.states import StreamStatus, WindowState
-from minibatch.store.base import Base, free, marked, passing, persistently, verb
+from minibatch.store.base import Base, free, marked, persistently, reason, verb
 from minibatch.store.schema import Document
 
 #: How long an append goes on by itself while MongoDB is away (an election takes 2 to 12 s) before it raises.
@@ -42,28 +42,25 @@ class Streams(Base):
         :raises StoreUnavailable: MongoDB is away; the messages may or may not be stored, and may be given again
         """
         reached('append:before')
-        first = True
 
         def insert() -> None:
-            nonlocal first
-            if first and len(docs) == 1:
-                first = False
-                self.buffer.insert_one(docs[0])
-                return
-            ordered, first = first, False
+            # Never ordered: at the first message that an earlier try has stored, an ordered insert would stop.
             try:
-                self.buffer.insert_many(docs, ordered=ordered)
+                if len(docs) == 1:
+                    self.buffer.insert_one(docs[0])
+                else:
+                    self.buffer.insert_many(docs, ordered=False)
+            except DuplicateKeyError:
+                return  # the _id is ours, and made once: an earlier try has stored it
             except BulkWriteError as error:
                 self._already_there(error)
 
         try:
             persistently(insert, within=APPEND_PATIENCE)
         except PyMongoError as error:
-            if passing(error):
-                raise StoreUnavailable(
-                    f'MongoDB did not confirm {len(docs)} message(s) in time ({type(error).__name__}): they may or may '
-                    'not be stored; append them again when it is back') from error
-            raise
+            raise StoreUnavailable(
+                f'MongoDB did not confirm {len(docs)} message(s) in time ({reason(error)}): they may or may '
+                'not be stored; append them again when it is back') from error
         reached('append:after')
 
     def _already_there(self, error: BulkWriteError) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pymongo.client_session import ClientSession
-from pymongo.errors import OperationFailure
+from pymongo.errors import PyMongoError
 
-from minibatch.errors import LeaseLost
+from minibatch.errors import LeaseLost, StoreUnavailable, WindowError
 from minibatch.points import reached
 from minibatch.states import WindowState
 from minibatch.store import schema
-from minibatch.store.base import Base, in_seconds, marked, verb
+from minibatch.store.base import Base, in_seconds, marked, passing, verb
 from minibatch.store.record import Record, unpack_ids, unpack_times
 from minibatch.store.schema import Document
 
@@ -91,6 +91,7 @@ class Windows(Base):
         :param effects: writes of an exactly-once sink, made in one transaction with the commit
         :param session: for *effects*; its id is stored in the windows, so that a rescuer can end its transaction
         :return: how many of the windows are committed; fewer than given if another consumer has them
+        :raises minibatch.errors.WindowError: MongoDB refused what *effects* write; nothing is written
         :raises LeaseLost: with *effects*, if any of the windows is not mine any more; then nothing is written
         """
         moved = [each for each in records if each.moved]
@@ -104,11 +105,21 @@ class Windows(Base):
                 done = self._finish(moved, stay, session)
                 if done != len(records):
                     raise LeaseLost(f'{len(records) - done} window(s) went to another consumer')
-                effects(session)
+                self._affect(effects, session)
                 reached('commit:effects')
         reached('commit:done')
         self.clean(stay)
         return done
+
+    @staticmethod
+    def _affect(effects: Callable[[ClientSession], None], session: ClientSession) -> None:
+        """Make a sink's writes; what MongoDB refuses of them is the window's failure, not the store's."""
+        try:
+            effects(session)
+        except PyMongoError as error:
+            if passing(error):
+                raise
+            raise WindowError(f'{type(error).__name__}: {error}') from error
 
     def _finish(self, moved: Sequence[Record], stay: Sequence[Record], session: ClientSession | None) -> int:
         done = 0
@@ -211,10 +222,8 @@ class Windows(Base):
                     mine = self.bury(record, error)
                 else:
                     mine = self.retry(record, error, 0)
-            except OperationFailure as failure:
-                if failure.code != 112:  # write conflict: it is being committed or recovered right now
-                    raise
-                mine = False
+            except StoreUnavailable:
+                mine = False  # it is being committed or recovered right now, or MongoDB is away: the next round sees
             if mine:
                 recovered.append(record)
         return recovered
