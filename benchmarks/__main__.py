@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from typing import Any
 
@@ -68,9 +69,15 @@ def measure(chosen: argparse.Namespace, url: str, client: MongoClient[dict[str, 
         backlog.run(figures, url, client, long=chosen.long, reps=chosen.reps)
 
 
+def interrupt(signum: int, frame: Any) -> None:
+    """A termination ends a run as Ctrl-C does: no process and no data stays behind."""
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """0, or 1 if a trial failed; missed targets are in the table."""
     chosen = options()
+    signal.signal(signal.SIGTERM, interrupt)
     figures = Figures()
     with server(chosen.url) as url, connected(url) as client:
         facts = environment(client)

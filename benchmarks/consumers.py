@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import threading
@@ -62,16 +63,20 @@ def _main(job: Job, seen: Any, ready: Any, go: Any, stop: Any, pipe: Any) -> Non
         report.events.append((time.monotonic(), result))
 
     def wait_for_stop() -> None:
-        stop.wait()
+        parent = multiprocessing.parent_process()
+        while not stop.wait(1.0) and parent is not None and parent.is_alive():
+            continue
         stopping.set()
 
     def is_ready() -> None:
         ready.set()
-        go.wait()
+        while not go.wait(1.0) and not stopping.is_set():
+            continue
 
     threading.Thread(target=wait_for_stop, daemon=True).start()
     consume(job, put, stopping, is_ready)
-    pipe.send(report)
+    with contextlib.suppress(BrokenPipeError):  # the benchmark was killed: nobody wants to know
+        pipe.send(report)
     pipe.close()
 
 
