@@ -37,6 +37,21 @@ def test_the_cutter_of_kept_windows(world: World, point: str) -> None:
     sleep_and_wake(world, point)
 
 
+def test_a_late_cutter_dies_with_its_windows_half_cut(world: World) -> None:
+    """It wakes up, writes windows of messages that others have cut meanwhile, and is killed before it notices."""
+    world.keep = True
+    world.append(100)
+    zombie = world.consumer(at=[at('cut:allocated', 'stop'), at('mark:intended')])
+    zombie.wait_stopped()
+    world.consumer()
+    world.wait_drained(timeout=15)
+    zombie.resume()
+    zombie.wait_killed()
+    world.append(50, 'later')
+    world.wait_drained(timeout=15)
+    world.judge()
+
+
 @pytest.mark.parametrize('point', ['run:submitted', 'run:done', 'sink:done', 'commit:before', 'commit:done'])
 @pytest.mark.parametrize('keep', [False, True], ids=['moved', 'kept'])
 def test_the_runner(world: World, point: str, keep: bool) -> None:

@@ -18,6 +18,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -53,7 +54,8 @@ class Trigger:
             os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(60)
         elif what == 'stop':
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # to this very thread: else it may run on for a while, until the main thread has taken the signal
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         elif what == 'exit':
             os._exit(7)
         elif what == 'sleep':
@@ -123,16 +125,15 @@ def main(config: dict[str, Any]) -> None:
     if config.get('clock'):
         from .clocks import shift
         shift(config['clock'])
+    if config.get('mutate'):
+        from .mutations import mutate
+        mutate(*config['mutate'])
     import logging
 
     import minibatch.points as points
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(process)d %(threadName)s %(name)s %(message)s')
     logging.getLogger('pymongo').setLevel(logging.WARNING)
     log = Log(config['log'])
-    if config.get('mutate'):
-        from .mutations import mutate
-        for name in config['mutate']:
-            mutate(name)
     points.on_point = Trigger(config.get('at') or [], log, bool(config.get('trace')))
     ROLES[config['role']](config, log)
 

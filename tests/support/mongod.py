@@ -80,7 +80,8 @@ class Node:
         self.port = free_port()
         self.replset = replset
         self.parameters = {
-            'enableTestCommands': 1, 'diagnosticDataCollectionEnabled': 'false', **(parameters or {}),
+            'enableTestCommands': 1, 'diagnosticDataCollectionEnabled': 'false',
+            'shutdownTimeoutMillisForSignaledShutdown': 1000, **(parameters or {}),
         }
         self.process: subprocess.Popen[bytes] | None = None
         self._client: Mongo | None = None
