@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,12 @@ def commands() -> click.Group:
     @click.option('--plain', is_flag=True, help='Plain lines, also on a terminal.')
     def demo(seconds: float | None, plain: bool) -> None:
         """Stream this machine's own metrics through two consumers."""
-        result = import_module('minibatch.demo').run(seconds=seconds, plain=plain)
+        # when the command is over, so is everything that it started
+        os.environ.setdefault('MINIBATCH_LINGER', '0')
+        try:
+            result = import_module('minibatch.demo').run(seconds=seconds, plain=plain)
+        finally:
+            embedded.leave()
         raise SystemExit(result if isinstance(result, int) else 0)
 
     @group.group()

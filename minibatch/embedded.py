@@ -13,6 +13,7 @@ stays after its last client (2).
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 import math
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -72,6 +73,15 @@ def release(url: str = 'embedded:') -> None:
         lock = _clients.pop(directory(url), None)
     if lock is not None:
         os.close(lock)
+
+
+def leave(timeout: float = 10.0) -> None:
+    """Be no client of any server, and wait for those to stop of which we were the last one."""
+    for url in attached():
+        home = directory(url)
+        release(url)
+        if not _client_pids(home) and not (home / 'pinned').exists():
+            _until(functools.partial(_left, home), timeout)
 
 
 def revive(url: str = 'embedded:') -> None:
@@ -233,7 +243,7 @@ def _try(lock: int) -> bool:
     return True
 
 
-def _until(condition: Any, seconds: float) -> bool:
+def _until(condition: Callable[[], bool], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -252,6 +262,10 @@ def _supervised(home: Path) -> bool:
     finally:
         os.close(lock)
     return False
+
+
+def _left(home: Path) -> bool:
+    return not _supervised(home) or bool(_client_pids(home))
 
 
 def _running(home: Path, wait: bool = False) -> dict[str, Any] | None:

@@ -75,6 +75,7 @@ def test_without_click_the_error_says_what_to_install(tmp_path: Path) -> None:
     (['--seconds', '1.5', '--plain'], {'seconds': 1.5, 'plain': True}),
 ])
 def test_the_demo_gets_its_options(monkeypatch: pytest.MonkeyPatch, args: list[str], given: dict[str, Any]) -> None:
+    monkeypatch.setenv('MINIBATCH_LINGER', '0')
     got: list[dict[str, Any]] = []
     demo = ModuleType('minibatch.demo')
     demo.run = lambda **options: got.append(options)  # type: ignore[attr-defined]
@@ -83,6 +84,17 @@ def test_the_demo_gets_its_options(monkeypatch: pytest.MonkeyPatch, args: list[s
         cli.main(['demo', *args])
     assert ended.value.code == 0
     assert got == [given]
+
+
+def test_when_the_demo_is_over_its_server_is_gone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('MINIBATCH_LINGER', '0')
+    demo = ModuleType('minibatch.demo')
+    demo.run = lambda **options: bool(embedded.ensure()) and 3  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, 'minibatch.demo', demo)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(['demo'])
+    assert ended.value.code == 3
+    assert not embedded.status()['running']
 
 
 def test_the_demo_refuses_no_time_at_all() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -19,7 +20,9 @@ from pymongo import MongoClient, WriteConcern
 
 from minibatch import embedded
 from minibatch.errors import EmbeddedError, OptionError
-from tests.support.waiting import wait_until
+from tests.support import waiting
+
+wait_until = functools.partial(waiting.wait_until, timeout=30)  # servers start and stop, on a busy machine
 
 #: A client of the server in argv[1]: says where it is, as JSON, then stays until its input ends.
 CLIENT = """
