@@ -245,6 +245,8 @@ def test_the_greatest_message_can_be_stored_and_one_byte_more_is_refused(writer:
         for rows in (1, 5):
             with pytest.raises(MessageTooLarge, match=r'bytes.*nothing was stored.*split it'):
                 writer.extend([row] * rows)
+            with pytest.raises(MessageTooLarge):
+                documents('clicks', [row] * rows, NOW)
     assert db['buffer'].count_documents({}) == 1
 
 
