@@ -119,9 +119,13 @@ def stop(path: str | Path | None = None) -> bool:
     :return: whether there was a server to stop
     """
     home = directory(path)
-    if not home.is_dir() or not _supervised(home):
+    if not home.is_dir():
         return False
-    (home / 'stop').touch()
+    with _starting(home):  # one that is just being started is stopped, too
+        if not _supervised(home):
+            (home / 'stopped').touch()  # it may have been killed: its clients shall not revive it
+            return False
+        (home / 'stop').touch()
     if not _until(lambda: not _supervised(home), WAIT):
         raise EmbeddedError(f'the embedded MongoDB in {home} does not stop; see {home / "mongod.log"}')
     return True
