@@ -6,6 +6,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+# Tests that run at the same time. Most of them wait for servers and leases, so more than there are processors.
+JOBS ?= 4
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
@@ -19,7 +21,7 @@ demo: $(VENV)/installed-demo
 	@$(BIN)/minibatch demo $(ARGS)
 
 test: $(VENV)/installed-dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(ARGS)
 
 lint: $(VENV)/installed-dev
 	@$(BIN)/ruff check .

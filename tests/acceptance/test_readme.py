@@ -63,6 +63,7 @@ def test_an_example_prints_what_the_page_shows(person: Person, name: str) -> Non
     assert in_order(printed.splitlines()) == in_order(output.splitlines())
 
 
+@pytest.mark.xdist_group('port 5000')
 def test_streaming_app(person: Person) -> None:
     """The app answers, consumes what its route appended, and says so on the pages that the README names."""
     if taken(5000):

@@ -190,6 +190,7 @@ print([(window.processed, window.data) for window in stream.window()])
     assert seen.splitlines() == ['[True, True]', "[(True, [{'date': 'a'}, {'date': 'b'}])]"]
 
 
+@pytest.mark.xdist_group('port 5000')
 @pytest.mark.parametrize('source', [APP, APP_WITH_ROUTE], ids=['as it stands', 'with a route'])
 def test_streaming_app(person: Person, source: str) -> None:
     """``/status`` at the address that the document gives shows that the appended message was processed."""
