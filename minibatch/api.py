@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import atexit
 import inspect
+import logging
 import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
+from minibatch import worker
 from minibatch.errors import OptionError, did_you_mean
 from minibatch.models import Stream, check_name
 from minibatch.runner import Runner
@@ -16,6 +18,8 @@ from minibatch.window.base import Options, WindowEmitter
 from minibatch.window.count import CountWindow
 from minibatch.window.fixed import FixedTimeWindow
 from minibatch.window.relaxed import RelaxedTimeWindow
+
+log = logging.getLogger('minibatch')
 
 Function = Callable[[Any], Any]
 
@@ -114,6 +118,10 @@ class streaming:
 
     def __call__(self, fn: Function) -> Any:
         """Run *fn*; returns it, or the emitter if it runs in the background."""
+        if worker.inside:
+            # It imports the module of a function that it is to run; a consumer in that module is not started again.
+            log.info('%s: no consumer is started in a worker process', self.name)
+            return fn
         emitter = self.make(fn)
         if self.source is not None:
             emitter.stream.attach(self.source)

@@ -85,13 +85,13 @@ class Cutter:
         self.resign()
 
     def resign(self) -> None:
-        """Stop leading."""
+        """Stop leading.
+
+        :raises StoreUnavailable: MongoDB is away; the lead runs out by itself
+        """
         if self.leads:
             self.leads = False
-            try:
-                self.store.resign(self.stream, self.runner.id, self._numbers)
-            except StoreUnavailable:
-                log.info('%s: MongoDB is away; the lead of this consumer runs out by itself', self.stream)
+            self.store.resign(self.stream, self.runner.id, self._numbers)
 
     def _run(self) -> None:
         trouble = 0.02

@@ -92,13 +92,14 @@ class Runner:
         self._stop_at: float | None = None
         self.upkeep = Upkeep(self)
         self._busy = threading.Lock()
+        self._away = False
 
     def _function(self, fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
         emitter = self.emitter
         wanted = emitter.sink is not None or emitter.forwardfn is not None or (
             type(emitter).forward is not WindowEmitter.forward)
         fn = fn if wanted else Quiet(fn)
-        self.executor.check(fn)
+        self.executor.check(fn, self.options.timeout)
         return fn
 
     # -- what the emitter asks of its engine
@@ -115,8 +116,10 @@ class Runner:
                         self._loop()
                 else:
                     self._drain()
-            finally:
-                housekeeper.remove(self.upkeep)
+            except BaseException:
+                self._close(kill=True)
+                raise
+            else:
                 self._close()
 
     def stop(self) -> None:
@@ -197,8 +200,7 @@ class Runner:
             self._settle()
             if self._stop_at is None and self.emitter.should_stop():
                 self._stop_at = time.monotonic()
-                self.cutter.stop()
-                self.give_back()
+                self._leave(lambda: self.store.release(self._all_handed()))
             if self._stop_at is None:
                 self._submit(self._next())
             elif not self._calls:
@@ -323,6 +325,7 @@ class Runner:
             for record, _, _ in settled:
                 self._held.pop(record.id, None)
             self.cutter.wake()
+        self.upkeep.count_now_and_then()
 
     @staticmethod
     def _outcomes(future: Future[list[Outcome]], n: int) -> list[Outcome]:
@@ -351,17 +354,25 @@ class Runner:
             self._stop_at = time.monotonic()
         return self._stop_at is None or time.monotonic() - self._stop_at < GRACE
 
-    def _close(self) -> None:
-        self._stop_at = self._stop_at or time.monotonic()
-        self.cutter.stop()
-        self.give_back()
+    def _leave(self, step: Callable[[], Any]) -> None:
+        """Stop cutting, and take one step on the way out; none after MongoDB did not answer, as each would wait."""
         try:
-            self.upkeep.flush_counts()
-            self.store.leave(self.id)
+            self.cutter.stop()
+            if not self._away:
+                step()
         except StoreUnavailable:
-            log.info('%s: MongoDB is away; this consumer is forgotten by itself', self.stream)
+            self._away = True
+            log.info('%s: MongoDB is away; what this consumer holds runs when its lease is over', self.stream)
+
+    def _close(self, *, kill: bool = False) -> None:
+        """End everything; *kill*: without waiting for functions that run."""
+        self._stop_at = self._stop_at or time.monotonic()
+        housekeeper.remove(self.upkeep)
+        for step in (lambda: self.store.release(self._all_handed()), self.upkeep.flush_counts,
+                     lambda: self.store.leave(self.id)):
+            self._leave(step)
         if self._own_executor:
-            self.executor.shutdown(wait=True)
+            self.executor.shutdown(wait=not kill, kill=kill)
         self.delivery.close()
         self.emitter._engine = None  # a further run starts anew
 

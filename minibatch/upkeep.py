@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import threading
 import time
 from typing import TYPE_CHECKING
+
+from minibatch.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from minibatch.runner import Runner
@@ -26,7 +30,8 @@ class Upkeep:
         self.others = 0
         self._counted = (0, 0, 0, 0)
         self._rated = (time.monotonic(), 0)
-        self._expire_at = self._sweep_at = 0.0
+        self._expire_at = self._sweep_at = self._flush_at = 0.0
+        self._counting = threading.Lock()
         self._started = self.store.clock.now()
 
     def keep_up(self) -> None:
@@ -57,6 +62,10 @@ class Upkeep:
 
     def flush_counts(self) -> None:
         """Add what this consumer has done since the last time to the stream's totals."""
+        with self._counting:
+            self._flush_counts()
+
+    def _flush_counts(self) -> None:
         delivery = self.runner.delivery
         now = (delivery.committed, delivery.messages, delivery.failed, delivery.dead)
         change = {name: new - old for name, new, old in zip(
@@ -64,6 +73,13 @@ class Upkeep:
         if change:
             self.store.count(self.stream, change)
             self._counted = now
+
+    def count_now_and_then(self) -> None:
+        """As :meth:`flush_counts`, once a second at the most; for the loop, so that people see what goes on."""
+        if time.monotonic() >= self._flush_at:
+            self._flush_at = time.monotonic() + 1.0
+            with contextlib.suppress(StoreUnavailable):  # they go in later
+                self.flush_counts()
 
     def _tidy(self) -> None:
         """Remove what consumers that died left behind, and what is older than the stream's ``max_age``."""

@@ -73,6 +73,7 @@ class Cut(Lead):
                 stream, claim.owner, len(parts), claim.ttl, order.advance, session)
             n = sum(map(len, parts))
             stored: list[Any]
+            read: list[list[Document]] = []
             if raw.regular(found):
                 docs, stored = self._raw_documents(stream, first, parts, order, claim)
             else:
@@ -80,7 +81,10 @@ class Cut(Lead):
                 docs = stored = self._documents(stream, first, read, order, claim, data=True, moved=True)
             if n:
                 low, high = _id_of(parts[0][0]), _id_of(parts[-1][-1])
-                query = free(stream) | _created(order) | {'_id': {'$gte': low, '$lte': high}}
+                ids: Document = {'$gte': low, '$lte': high}
+                if type(low) is not type(high):  # a range never spans types of ids
+                    ids = {'$in': [each['_id'] for part in read for each in part]}
+                query = free(stream) | _created(order) | {'_id': ids}
                 gone = self.buffer.delete_many(query, session=session, hint=hint).deleted_count
                 if gone != n:
                     raise LeaseLost(f'{n - gone} of {n} messages went into another window')

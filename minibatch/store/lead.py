@@ -70,9 +70,7 @@ class Lead(Base):
         :return: the first of the numbers
         :raises LeaseLost: somebody else leads
         """
-        # Not waiting for the majority here: what makes windows of these numbers durable makes the numbers so, too.
-        streams = self.streams if session else self.streams.with_options(write_concern=LIGHT)
-        doc = streams.find_one_and_update(
+        doc = self.streams.find_one_and_update(
             {'_id': stream, 'lease.owner': owner},
             [{'$set': {'seq': {'$add': ['$seq', n]}, 'lease.until': in_seconds(ttl),
                        **({'last_read': {'$max': ['$last_read', advance]}} if session and advance else {})}}],

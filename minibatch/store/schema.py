@@ -35,6 +35,8 @@ MAX_INLINE = 12 * 1024 * 1024
 MAX_GROUP = 10_000
 
 BUFFER_INDEX = IndexModel([('stream', 1), ('processed', 1), ('window', 1), ('_id', 1)], name='state')
+#: Consumers that died are forgotten after an hour.
+CONSUMER_INDEX = IndexModel([('beat', 1)], name='beat', expireAfterSeconds=3600)
 WINDOW_INDEX = IndexModel([('stream', 1), ('state', 1), ('seq', 1)], name='state')
 
 
@@ -62,6 +64,7 @@ def ensure(db: Database[Any]) -> bool:
             _create(db, 'buffer')
     db['buffer'].create_indexes([BUFFER_INDEX])
     db['window'].create_indexes([WINDOW_INDEX])
+    db['consumer'].create_indexes([CONSUMER_INDEX])
     return 'clusteredIndex' in db['buffer'].options()
 
 

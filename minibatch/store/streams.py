@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import pymongo
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
@@ -34,34 +35,37 @@ class Streams(Base):
             raise IntegrityError(f'stream {name!r} was removed while it was being opened; open it again')
         return doc
 
-    def append(self, docs: Sequence[Document]) -> None:
+    def append(self, docs: Sequence[Document], patience: float = APPEND_PATIENCE) -> None:
         """Store messages; when it returns they are on a majority of the members, in their journals.
 
-        The ``_id`` of each is made by the caller, once; so a repeat after a lost reply stores nothing twice.
+        The ``_id`` of each is made by the caller, once; so a repeat stores nothing twice while the messages wait. What
+        the driver repeats within *patience* is recognized by the server even if they are consumed by then.
 
+        :param patience: seconds to go on while MongoDB is away
         :raises StoreUnavailable: MongoDB is away; the messages may or may not be stored, and may be given again
         """
         reached('append:before')
-
-        def insert() -> None:
-            # Never ordered: at the first message that an earlier try has stored, an ordered insert would stop.
-            try:
-                if len(docs) == 1:
-                    self.buffer.insert_one(docs[0])
-                else:
-                    self.buffer.insert_many(docs, ordered=False)
-            except DuplicateKeyError:
-                return  # the _id is ours, and made once: an earlier try has stored it
-            except BulkWriteError as error:
-                self._already_there(error)
-
         try:
-            persistently(insert, within=APPEND_PATIENCE)
+            with pymongo.timeout(patience):
+                self._insert(docs)
         except PyMongoError as error:
             raise StoreUnavailable(
                 f'MongoDB did not confirm {len(docs)} message(s) in time ({reason(error)}): they may or may '
                 'not be stored; append them again when it is back') from error
         reached('append:after')
+
+    def _insert(self, docs: Sequence[Document]) -> None:
+        if len(docs) == 1:
+            try:
+                self.buffer.insert_one(docs[0])
+                return
+            except DuplicateKeyError:
+                pass  # an earlier try has stored it; whether it is durable is asked below
+        try:
+            # Never ordered: at the first message that an earlier try has stored, an ordered insert would stop.
+            self.buffer.insert_many(docs, ordered=False)
+        except BulkWriteError as error:
+            self._already_there(error)
 
     def _already_there(self, error: BulkWriteError) -> None:
         """Accept a bulk in which only messages failed that an earlier try had stored; raise for all else."""
