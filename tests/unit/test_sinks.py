@@ -1,0 +1,131 @@
+"""Where results go, and what counts as one."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+import minibatch as mb
+from minibatch.errors import OptionError
+from tests.support.consuming import passed
+from tests.support.waiting import wait_until
+
+TWO = [{'n': 0}, {'n': 1}]
+
+
+@pytest.fixture(autouse=True)
+def _messages(stream: mb.Stream) -> None:
+    stream.extend(TWO)
+
+
+class Put:
+    """A sink as an object, that tells in which order it was called."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def put(self, message: Any) -> None:
+        self.calls.append(message)
+
+
+class Flushed(Put):
+    def flush(self) -> None:
+        self.calls.append('flush')
+
+
+@pytest.mark.parametrize('result', [0, 0.0, '', False, {}, (), b'', 5, 'text', {'n': 1}, [0], [[]]], ids=repr)
+def test_a_result_goes_to_the_sink_as_it_is(stream: mb.Stream, result: Any) -> None:
+    got: list[Any] = []
+    stream.streaming(lambda window: result, size=2, executor='inline', sink=got.append, blocking=False)
+    assert got == [result]
+    assert type(got[0]) is type(result)
+
+
+@pytest.mark.parametrize('executor', ['inline', 'process'])
+def test_no_result_stands_for_the_data(stream: mb.Stream, executor: str) -> None:
+    got: list[Any] = []
+    stream.streaming(lambda window: None, size=2, executor=executor, workers=1, sink=got.append, blocking=False)
+    stream.extend(TWO)
+    stream.streaming(lambda window: window, size=2, executor=executor, workers=1, sink=got.append, blocking=False)
+    assert got == [TWO, TWO]
+
+
+def test_an_empty_list_is_nothing(stream: mb.Stream) -> None:
+    got: list[Any] = []
+    stream.streaming(lambda window: [], size=2, executor='inline', sink=got.append, blocking=False)
+    assert (got, stream.buffer().count()) == ([], 0)
+
+
+def test_an_object_with_put_or_any_callable_or_several(stream: mb.Stream) -> None:
+    one, two, three = Put(), Flushed(), []
+    passed(stream, sink=[one, two, three.append], size=2)
+    assert one.calls == [TWO]
+    assert two.calls == [TWO, 'flush']
+    assert three == [TWO]
+    stream.extend(TWO)
+    passed(stream, sink=two, size=2)
+    assert two.calls[2:] == [TWO, 'flush']
+
+
+def test_the_sink_comes_before_the_commit(stream: mb.Stream) -> None:
+    states: list[Any] = []
+    passed(stream, size=2, keep=True, sink=lambda message: states.extend(
+        (window.state, window.processed) for window in stream.window()))
+    assert states == [('running', False)]
+    assert [(window.state, window.processed) for window in stream.window()] == [('done', True)]
+
+
+@pytest.mark.parametrize('place', ['put', 'flush'])
+@pytest.mark.parametrize('keep', [False, True])
+def test_a_sink_that_raises_costs_an_attempt_and_no_message(
+    stream: mb.Stream, place: str, keep: bool, caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Failing(Flushed):
+        def fail(self) -> None:
+            if self.calls.count('failed') < 2:
+                self.calls.append('failed')
+                raise ConnectionError('down')
+
+        def put(self, message: Any) -> None:
+            if place == 'put':
+                self.fail()
+            super().put(message)
+
+        def flush(self) -> None:
+            if place == 'flush':
+                self.fail()
+
+    sink = Failing()
+    attempts: list[int] = []
+    passed(stream, lambda window: attempts.append(window.attempt), sink=sink, size=2, keep=keep)
+    assert attempts == [1, 2, 3]
+    assert sink.calls[-1] == TWO
+    assert 'the sink failed: ConnectionError: down' in caplog.text
+
+
+def test_a_sink_that_hangs_is_given_up(stream: mb.Stream) -> None:
+    end = threading.Event()
+    try:
+        stream.streaming(lambda window: 1, size=2, executor='thread', timeout=0.1, max_attempts=1, blocking=False,
+                         sink=lambda message: end.wait(60))
+        dead, = stream.dead.list()
+        assert 'longer than 0.1 s' in dead.error
+    finally:
+        end.set()
+    wait_until(lambda: not any('minibatch-sink' in each.name for each in threading.enumerate()))
+
+
+def test_an_exactly_once_sink_is_the_only_one(stream: mb.Stream) -> None:
+    sink = Put()
+    sink.exactly_once = True  # type: ignore[attr-defined]
+    with pytest.raises(OptionError, match='only sink'):
+        passed(stream, sink=[sink, print], size=2)
+
+
+def test_results_are_not_sent_anywhere_if_nobody_wants_them(stream: mb.Stream) -> None:
+    """Then it does not matter that this one could not leave its process."""
+    stream.streaming(lambda window: threading.Lock(), size=2, executor='process', workers=1, blocking=False,
+                     max_attempts=1)
+    assert (len(stream.dead), stream.buffer().count()) == (0, 0)
