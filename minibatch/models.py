@@ -138,6 +138,7 @@ class Stream(Document):
     expire_unprocessed = BooleanField(default=False)
     max_backlog = IntField()
     on_full = StringField(choices=['block', 'raise'], default='block')
+    block_timeout = FloatField()
     on_unavailable = StringField(choices=['raise', 'wait'], default='raise')
     last_read = DateTimeField()
 
@@ -148,7 +149,8 @@ class Stream(Document):
     @classmethod
     def get_or_create(cls, name: str, url: str | None = None, interval: Any = None, batchsize: int | None = None,
                       max_age: float | None = None, linger: float | None = None, max_backlog: int | None = None,
-                      on_full: str | None = None, on_unavailable: str | None = None,
+                      on_full: str | None = None, block_timeout: float | None = None,
+                      on_unavailable: str | None = None,
                       expire_unprocessed: bool | None = None) -> Stream:
         """Get the stream called *name*, creating it if it is new. Options that are given are stored with it.
 
@@ -160,6 +162,7 @@ class Stream(Document):
         :param linger: seconds that a collected message waits at the most
         :param max_backlog: messages in no window at which producers are held up
         :param on_full: what holding up means: ``'block'`` or ``'raise'`` :class:`~minibatch.errors.BacklogFull`
+        :param block_timeout: seconds after which ``'block'`` raises, too (default: never)
         :param on_unavailable: while MongoDB is away: ``'raise'`` after 5 s, or ``'wait'`` until it is back
         :param expire_unprocessed: let *max_age* remove messages that no window has taken, too
         :raises minibatch.errors.OptionError: an option has a value that cannot be
@@ -168,8 +171,8 @@ class Stream(Document):
         check_name(name)
         given: dict[str, Any] = {
             'interval': interval, 'batchsize': batchsize, 'max_age': max_age, 'linger': linger,
-            'max_backlog': max_backlog, 'on_full': on_full, 'on_unavailable': on_unavailable,
-            'expire_unprocessed': expire_unprocessed}
+            'max_backlog': max_backlog, 'on_full': on_full, 'block_timeout': block_timeout,
+            'on_unavailable': on_unavailable, 'expire_unprocessed': expire_unprocessed}
         options = {option: value for option, value in given.items() if value is not None}
         _check_options(options)
         store = store_for(url)
@@ -192,7 +195,7 @@ class Stream(Document):
                 self._writer = Writer(
                     self.store, self.name, batchsize=self.batchsize or 1,
                     linger=0.1 if self.linger is None else self.linger, max_backlog=self.max_backlog,
-                    on_full=self.on_full, on_unavailable=self.on_unavailable)
+                    on_full=self.on_full, block_timeout=self.block_timeout, on_unavailable=self.on_unavailable)
             return self._writer
 
     # -- producing
@@ -227,7 +230,7 @@ class Stream(Document):
         :param background: in a thread of its own, which is returned; else until the source ends
         """
         feed: Callable[[], Any] = (lambda: source.stream(self)) if hasattr(source, 'stream') else (
-            lambda: self.extend(source))
+            lambda: self.writer.feed(source))
         if not background:
             feed()
             return None
@@ -243,15 +246,16 @@ class Stream(Document):
 
     def stop(self) -> None:
         """End attached sources, and store what ``batchsize`` has collected."""
-        for source, thread in self._sources:
+        for source, _ in self._sources:
             if hasattr(source, 'cancel'):
                 source.cancel()
-            thread.join(timeout=5)
-        self._sources.clear()
         with self._making:
             if self._writer is not None:
-                self._writer.close()
+                self._writer.close()  # before waiting for the sources: one may be held up by a full stream
                 self._writer = None
+        for _, thread in self._sources:
+            thread.join(timeout=5)
+        self._sources.clear()
 
     def clear(self) -> int:
         """Remove all messages and windows, the dead ones too; returns how many messages were in the buffer."""
@@ -304,7 +308,7 @@ def _check_options(options: dict[str, Any]) -> None:
         value = options.get(option, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise OptionError(f'{option} must be a whole number of messages, 1 or more, not {value!r}')
-    for option in ('linger', 'max_age'):
+    for option in ('linger', 'max_age', 'block_timeout'):
         value = options.get(option, 1.0)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float('inf'):
             raise OptionError(f'{option} must be a number of seconds, more than 0, not {value!r}')

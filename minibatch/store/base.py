@@ -29,7 +29,7 @@ from minibatch.store.schema import Document
 P = ParamSpec('P')
 T = TypeVar('T')
 
-#: Server errors that pass by themselves: interrupted, shutting down, stepping down, killed session, lost race, disk full
+#: Server errors that pass by themselves: interrupted, shutting down, stepping down, killed session, lost race, full.
 PASSING = frozenset({6, 7, 24, 50, 89, 91, 112, 134, 175, 189, 225, 237, 244, 251, 262, 317, 9001, 10107, 11600, 11601,
                      11602, 13435, 13436, 14031, 64, 100, 202, 290})
 

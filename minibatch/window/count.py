@@ -32,6 +32,10 @@ class CountWindow(WindowEmitter):
         size = self.interval if size is None else size
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise OptionError(f'size must be a whole number of messages, 1 or more, not {size!r}')
+        full = self.stream.max_backlog
+        if full is not None and full < size and within is None:
+            raise OptionError(f'stream {self.stream_name!r} holds up its producers at max_backlog={full}, so a window of '
+                              f'size={size} would never be full: raise the one, lower the other, or add within=')
         self.size = self.interval = size
         self.within = within
 
