@@ -1,4 +1,4 @@
-"""Twenty seconds of random SIGKILL and SIGSTOP, from a seed that the failure's message names."""
+"""Some seconds of random SIGKILL and SIGSTOP, from a seed that the failure's message names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.processes import Child
 from tests.support.waiting import wait_until
 from tests.support.world import LEASE, World
 
-SECONDS = float(os.environ.get('MINIBATCH_CHAOS_SECONDS', '12'))
+SECONDS = float(os.environ.get('MINIBATCH_CHAOS_SECONDS', '8'))
 SEED = int(os.environ.get('MINIBATCH_CHAOS_SEED', '0')) or random.randrange(1, 1 << 30)
 
 

@@ -20,11 +20,9 @@ MOVED = [
 ]
 FAILED_ONCE = ['take:taken', 'clean:messages', 'clean:windows']
 MARKED = [
-    'cut:found', 'cut:allocated', 'mark:intended', 'mark:marked', 'mark:advanced', 'mark:published', 'run:submitted',
-    'run:done', 'commit:before', 'commit:done',
+    'cut:allocated', 'mark:intended', 'mark:marked', 'mark:advanced', 'mark:published', 'run:done', 'commit:done',
 ]
-STANDALONE = ['cut:allocated', 'mark:intended', 'mark:marked', 'mark:published', 'run:done', 'commit:done',
-              'clean:messages', 'clean:windows']
+STANDALONE = ['mark:intended', 'mark:marked', 'run:done', 'commit:done', 'clean:messages']
 
 
 def kill_and_recover(world: World, point: str, **options: object) -> None:
@@ -63,7 +61,7 @@ def test_a_server_without_transactions(world_alone: World, point: str) -> None:
     kill_and_recover(world_alone, point)
 
 
-@pytest.mark.parametrize('point', ['cut:allocated', 'cut:inserted', 'cut:committed', 'mark:intended'])
+@pytest.mark.parametrize('point', ['cut:inserted', 'cut:committed', 'mark:intended'])
 def test_time_windows(world: World, point: str) -> None:
     world.keep = point.startswith('mark')
     kill_and_recover(world, point, size=None, interval=0.3)

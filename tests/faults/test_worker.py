@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import minibatch as mb
-from tests.support.world import World
+from tests.support.world import LEASE, World
 
-POOL: dict[str, Any] = {'executor': 'process', 'workers': 2, 'timeout': 1.0}
+POOL: dict[str, Any] = {'executor': 'process', 'workers': 2, 'timeout': 1.0, 'lease': 5.0}
 
 
 def misbehave_twice(world: World, fault: str, **options: Any) -> None:
@@ -38,8 +38,8 @@ def test_raising_elsewhere(world: World, executor: str) -> None:
     misbehave_twice(world, 'raise', executor=executor)
 
 
-@pytest.mark.parametrize('keep', [False, True], ids=['moved', 'kept'])
-@pytest.mark.parametrize('fault', ['raise', 'exit', 'unpicklable', 'hang'])
+@pytest.mark.parametrize(('fault', 'keep'), [
+    ('raise', False), ('raise', True), ('exit', False), ('unpicklable', True), ('hang', False)])
 def test_a_poison_message_stops_nothing(world: World, fault: str, keep: bool) -> None:
     """It ends among the dead, with its traceback, after as many attempts as allowed; the others flow."""
     world.keep = keep
@@ -117,7 +117,7 @@ def test_a_worker_is_killed(world: World) -> None:
 def test_the_pool_is_killed_as_a_group(world: World) -> None:
     """Everything is killed at once, consumer and workers; a new consumer finishes."""
     world.append(100)
-    victim = world.consumer(function={'seconds': 0.1}, **POOL)
+    victim = world.consumer(function={'seconds': 0.1}, **{**POOL, 'lease': LEASE})
     world._patiently(lambda: any(world.log.read('run')), 20, 'a worker to run')
     for pid in victim.family():
         os.kill(pid, signal.SIGKILL)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from .mongod import die_with_parent
+from .nursery import ROOT, Nursling
 from .waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 _TAG = 'MINIBATCH_TEST_TAG'
 
 
@@ -30,11 +30,18 @@ class Child:
         self.tag = uuid.uuid4().hex
         self.config = config
         self.errors = path / f'{config["role"]}-{self.tag[:8]}.err'
+        self.errors.touch()
+        env = {_TAG: self.tag, **(env or {})}
+        self.process: subprocess.Popen[bytes] | Nursling
+        if not config.get('mutate') and not config.get('clock'):
+            self.process = Nursling(config, self.errors, env)
+            return
+        # What changes modules has to come before their import.
         with self.errors.open('wb') as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, '-m', 'tests.support.child', json.dumps(config)],
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr,
-                env={**os.environ, 'PYTHONPATH': str(ROOT), _TAG: self.tag, **(env or {})},
+                env={**os.environ, 'PYTHONPATH': str(ROOT), **env},
                 preexec_fn=die_with_parent, start_new_session=True,
             )
 
@@ -99,8 +106,9 @@ class Child:
         for entry in Path('/proc').iterdir():
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):
-                    state = (entry / 'stat').read_text().rpartition(')')[2].split()[0]
-                    if state != 'Z' and mark in (entry / 'environ').read_bytes().split(b'\0'):
+                    state, _, _, session = (entry / 'stat').read_text().rpartition(')')[2].split()[:4]
+                    if state != 'Z' and (
+                            session == str(self.pid) or mark in (entry / 'environ').read_bytes().split(b'\0')):
                         found.append(int(entry.name))
         return found
 

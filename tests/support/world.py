@@ -16,7 +16,7 @@ from .processes import Child
 from .waiting import wait_until
 
 #: seconds after which a dead consumer's work goes to another one; short, so that the tests are
-LEASE = 1.0
+LEASE = 0.7
 #: what the children call themselves, so that commands can be made to fail for them only
 APP = 'child'
 
