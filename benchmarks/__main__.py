@@ -14,6 +14,9 @@ from benchmarks import appends, backlog, drain, idle, latency, report
 from benchmarks.figures import Figures, progress
 from benchmarks.server import connected, environment, server
 
+BUSY = 0.3
+"""Load for each processor from which on a run is not worth much."""
+
 PARTS = (appends.PART, drain.PART, latency.PART, idle.PART, backlog.PART)
 
 
@@ -81,6 +84,8 @@ def main() -> int:
     figures = Figures()
     with server(chosen.url) as url, connected(url) as client:
         facts = environment(client)
+        if float(facts['load before']) > BUSY * float(facts['CPUs']):
+            progress(f'load {facts["load before"]}: others use this machine, and the figures will show it')
         try:
             measure(chosen, url, client, figures)
         except KeyboardInterrupt:
