@@ -39,9 +39,10 @@ class SystemClock:
         self._at = time.monotonic()
 
     def now(self) -> datetime:
-        """The current time, naive, in UTC."""
+        """The current time, naive, in UTC; in whole milliseconds, as MongoDB keeps it, so that it comes back the same."""
         with self._lock:
-            return self._base + timedelta(seconds=time.monotonic() - self._at)
+            now = self._base + timedelta(seconds=time.monotonic() - self._at)
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     def adjust(self, now: datetime) -> None:
         """Take *now* (naive UTC) for the current time from here on."""

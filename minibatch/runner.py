@@ -123,8 +123,13 @@ class Runner:
                 self._close()
 
     def stop(self) -> None:
-        """Ask the loop to end; it notices within a quarter of a second."""
+        """Ask the loop to end; it notices within a quarter of a second. Without a loop, let go of everything."""
         self._event.set()
+        if self._busy.acquire(blocking=False):
+            try:
+                self._close()
+            finally:
+                self._busy.release()
 
     def cut_once(self) -> bool:
         """Cut what is due and run it, once."""

@@ -15,7 +15,7 @@ from minibatch.window.relaxed import seconds_of
 class FixedTimeWindow(WindowEmitter):
     """The messages created in ``[start, end)``, for each interval of *interval* seconds, in order, empty ones too.
 
-    Intervals are aligned to the epoch, in whole microseconds. One is cut *grace* seconds after its end, so that a
+    Intervals are aligned to the epoch, in whole milliseconds. One is cut *grace* seconds after its end, so that a
     message whose insert took a moment is still in it. A message that becomes visible even later is not lost: it is
     emitted at once, in a further window with the start and end of the interval that it belongs to.
 
@@ -38,7 +38,7 @@ class FixedTimeWindow(WindowEmitter):
         if grace is not None and (isinstance(grace, bool) or not isinstance(grace, (int, float)) or grace < 0):
             raise OptionError(f'grace must be a number of seconds, 0 or more, not {grace!r}')
         self.grace = min(self.interval / 5, 1.0) if grace is None else float(grace)
-        self._step = timedelta(seconds=self.interval)
+        self._step = timedelta(milliseconds=round(self.interval * 1000))  # what MongoDB's times can tell apart
         self._begin: datetime | None = None
 
     def aligned(self, at: datetime) -> datetime:

@@ -47,11 +47,11 @@ class RelaxedTimeWindow(WindowEmitter):
 
 
 def seconds_of(interval: Any) -> float:
-    """Check an interval: seconds, more than 0.
+    """Check an interval: seconds, a millisecond or more.
 
     :raises OptionError: it is not
     """
     from minibatch.errors import OptionError
-    if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0 < interval < float('inf'):
-        raise OptionError(f'interval must be a number of seconds, more than 0, not {interval!r}')
+    if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0.001 <= interval < float('inf'):
+        raise OptionError(f'interval must be a number of seconds, 0.001 or more, not {interval!r}')
     return float(interval)
