@@ -12,7 +12,7 @@ from pymongo import MongoClient
 from minibatch.clock import EPOCH
 from minibatch.errors import LeaseLost, StoreUnavailable
 from minibatch.order import Order
-from minibatch.store import Record
+from minibatch.store import Record, schema
 from tests.store.bench import OWNER, STREAM, Bench
 
 
@@ -102,11 +102,11 @@ def test_window_ids_are_never_used_again(bench: Bench) -> None:
     assert third.seq > second.seq > first.seq
 
 
-def test_messages_too_many_for_one_group_wait_for_the_next(bench: Bench) -> None:
-    bench.append(10_003)
-    records = bench.cut(Order(size=5, most=3000))
-    assert len(records) == 2000
-    assert [record.n for record in bench.cut(Order(size=5, most=3000, partial=True))] == [3]
+def test_messages_too_many_for_one_group_wait_for_the_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, 'MAX_GROUP', 100)
+    bench.append(103)
+    assert len(bench.cut(Order(size=5, most=300))) == 20
+    assert [record.n for record in bench.cut(Order(size=5, most=300, partial=True))] == [3]
 
 
 def test_large_messages_are_divided_among_groups(bench: Bench) -> None:

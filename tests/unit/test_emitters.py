@@ -47,6 +47,7 @@ def eight(stream: mb.Stream) -> mb.Stream:
 
 @pytest.mark.parametrize('keep', [False, True])
 def test_the_documented_example(eight: mb.Stream, url: str, keep: bool) -> None:
+    mb.connectdb(url)
     other = mb.stream('other', url=url)
     other.extend({'value': value} for value in (0, 2, 4, 6))
     assert values(passed(eight, emitter=SortedWindow, interval=2, keep=keep)) == [[2, 4], [6, 8]]
