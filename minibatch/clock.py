@@ -39,7 +39,7 @@ class SystemClock:
         self._at = time.monotonic()
 
     def now(self) -> datetime:
-        """The current time, naive, in UTC; in whole milliseconds, as MongoDB keeps it, so that it comes back the same."""
+        """The current time, naive, in UTC; in whole milliseconds, so that MongoDB gives it back the same."""
         with self._lock:
             now = self._base + timedelta(seconds=time.monotonic() - self._at)
         return now.replace(microsecond=now.microsecond // 1000 * 1000)

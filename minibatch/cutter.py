@@ -230,7 +230,8 @@ class Cutter:
         timed = not self.emitter.WATCH
         need = self.emitter.need()
         # The watch has seen a message, so there is no need to ask whether there is one.
-        count = 1 if self._came and need == 1 and not timed else self.store.count_free(self.stream, need)
+        told = self._came and need == 1 and not timed
+        count, most = (1, 1) if told else (self.store.count_free(self.stream, need), most)
         self._came = False
         last_read = self.store.last_read(self.stream) if timed else None
         ask = timed or (count and getattr(self.emitter, 'within', None) is not None)

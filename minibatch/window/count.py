@@ -34,7 +34,7 @@ class CountWindow(WindowEmitter):
             raise OptionError(f'size must be a whole number of messages, 1 or more, not {size!r}')
         full = self.stream.max_backlog
         if full is not None and full < size and within is None:
-            raise OptionError(f'stream {self.stream_name!r} holds up its producers at max_backlog={full}, so a window of '
+            raise OptionError(f'stream {self.stream_name!r} holds producers up at max_backlog={full}, so a window of '
                               f'size={size} would never be full: raise the one, lower the other, or add within=')
         self.size = self.interval = size
         self.within = within
