@@ -10,6 +10,7 @@ import pytest
 
 import minibatch as mb
 from minibatch.delivery import backoff
+from minibatch.order import Claim, Order
 from minibatch.window.base import Options
 from tests.support.consuming import passed, running
 from tests.support.waiting import wait_until
@@ -142,3 +143,37 @@ def test_the_status_counts_it_all(stream: mb.Stream) -> None:
     assert (status['done'], status['committed'], status['dead'], status['failed']) == (2, 2, 1, 1)
     assert (status['backlog'], status['ready'], status['running'], status['consumers']) == (1, 0, 0, [])
     assert 0 <= status['lag'] < 60
+
+
+@pytest.mark.parametrize('cut', ['for itself', 'for others', 'kept', 'by hand'])
+@pytest.mark.parametrize('executor', ['inline', 'thread'])
+def test_a_function_may_change_its_window_and_fail(stream: mb.Stream, db: Any, cut: str, executor: str) -> None:
+    """It has the window in its own process; still the next attempt gets what was appended."""
+    stream.extend([{'n': 0}, {'n': 1}])
+    if cut == 'for others':
+        ready(stream)
+    if cut == 'by hand':
+        db.buffer.delete_many({})
+        db.buffer.insert_many({'_id': n, 'stream': 'clicks', 'created': stream.store.clock.now(), 'data': {'n': n},
+                               'processed': False, 'window': None} for n in range(2))
+    seen: list[Any] = []
+
+    def work(window: Any) -> None:
+        seen.append([dict(each) for each in window.data])
+        window.data[0]['n'] = 99
+        window.data.append('more') if window.attempt == 1 else window.data.pop()
+        if window.attempt < 3:
+            raise ValueError
+
+    stream.streaming(work, size=2, executor=executor, keep=cut == 'kept', backoff=0, blocking=False)
+    assert seen == [[{'n': 0}, {'n': 1}]] * 3
+
+
+def ready(stream: mb.Stream) -> None:
+    """Another consumer has cut a window and left it to whoever takes it."""
+    store = stream.store
+    assert store.lead('clicks', 'other', 60)
+    with store.session() as session:
+        assert store.move(session, 'clicks', Order(size=2), Claim(owner='other', token='t', ttl=60, windows=0),
+                          lambda n: store.allocate('clicks', 'other', n, 60))
+    store.resign('clicks', 'other')
