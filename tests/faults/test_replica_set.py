@@ -13,7 +13,7 @@ import minibatch as mb
 from minibatch.errors import StoreUnavailable
 from tests.support.mongod import Deployment
 from tests.support.waiting import wait_until
-from tests.support.world import World
+from tests.support.world import World, at
 
 
 def kill(trio: Deployment) -> None:
@@ -115,3 +115,32 @@ def test_an_acknowledged_append_is_never_rolled_back(world_of_three: World, trio
     with contextlib.suppress(PyMongoError):
         world.wait_drained()
     world.judge()
+
+
+@pytest.mark.parametrize('mutations', [[], ['numbers']], ids=['', 'without the guard'])
+def test_window_numbers_survive_a_failover(world_of_three: World, trio: Deployment, mutations: list[str]) -> None:
+    """Numbers are taken on a primary that dies before anybody has copied that: they are not given out again."""
+    world = world_of_three
+    world.append(250)
+    consumer = world.consumer(at=[at('cut:found', 'stop'), at('cut:allocated', 'stop')], size=1, lease=20,
+                              mutate=mutations)
+    consumer.wait_stopped()
+    old, others = trio.primary, trio.secondaries
+    trio.replicate(False)
+    consumer.resume()
+    early = False
+    with contextlib.suppress(AssertionError):  # it should wait for the others before it goes on
+        early = wait_until(lambda: 'cut:allocated' in world.faults(), 2)
+    old.kill()
+    trio.replicate(True, others)
+    wait_until(lambda: 'cut:allocated' in world.faults(), 20)
+    consumer.wait_stopped()
+    consumer.resume()
+    trio.repair()
+    world._patiently(lambda: world.left() == 0, 30, 'an empty stream')
+    assert consumer.alive, consumer.said[-3000:]
+    if mutations:
+        assert early
+        assert world.verdict().wrongs, 'nobody noticed that window ids were used twice'
+    else:
+        world.judge()

@@ -244,6 +244,11 @@ class Deployment:
         self.client.get_database('support').get_collection('ping').update_one(
             {'_id': 1}, {'$inc': {'n': 1}}, upsert=True)
 
+    def replicate(self, on: bool, nodes: list[Node] | None = None) -> None:
+        """Let *nodes* (all secondaries, unless given) copy nothing from the primary, or go on with it."""
+        for node in nodes or self.secondaries:
+            node.client.admin.command({'configureFailPoint': 'stopReplProducer', 'mode': 'off' if on else 'alwaysOn'})
+
     def step_down(self) -> None:
         """The primary hands over to another node."""
         self.primary.client.admin.command('replSetStepDown', 10, secondaryCatchUpPeriodSecs=5)

@@ -42,6 +42,14 @@ MUTATIONS = {
          '        session = None\n        if True:\n'),
         ('                if gone != n:\n', '                if False:\n'),
     )),
+    # Window numbers are taken for good: a majority knows of it before the first of them is used.
+    'numbers': Mutation('minibatch.store.lead', (
+        ("""        doc = self.streams.find_one_and_update(
+            {'_id': stream, 'lease.owner': owner},
+            [{'$set': {'seq'""", """        doc = self.streams.with_options(write_concern=LIGHT).find_one_and_update(
+            {'_id': stream, 'lease.owner': owner},
+            [{'$set': {'seq'"""),
+    )),
     # The server session of a dead consumer is ended, and with it the locks of its open transaction.
     'killSessions': Mutation('minibatch.store.base', (
         ('        if lsids and self.transactions:\n', '        if False:\n'),
