@@ -138,6 +138,24 @@ def test_cut_in_the_middle_of_extend(world_solo: World, solo: Deployment, where:
     assert verdict.again == 0, 'a message was stored twice'
 
 
+@pytest.mark.parametrize('lost', [1, 2, 3])
+def test_the_answer_to_an_append_is_lost(world_solo: World, solo: Deployment, lost: int) -> None:
+    """It is repeated, while the message is on its way already, or even gone: it comes into one window all the same."""
+    world = world_solo
+    world.consumer(size=1)
+    world.append(1)
+    world.wait_drained()
+    with Proxy(solo.nodes[0].port) as proxy:
+        world.url, direct = proxy.url(world.dbname), world.url
+        rule = proxy.rule('insert', 'after', times=lost, skip=1)
+        producer = world.producer('one', 5)
+        assert producer.wait(30) == 0, producer.said
+        world.url = direct
+    assert rule.hits == lost
+    world.wait_drained()
+    assert world.judge().again == 0, 'a message went through twice'
+
+
 def test_an_append_is_repeated_by_itself(world_solo: World, solo: Deployment) -> None:
     """Single transient errors never reach the program."""
     stream = mb.stream(world_solo.stream, url=world_solo.url)
@@ -188,6 +206,22 @@ def test_a_cable_is_cut(world_solo: World, solo: Deployment) -> None:
         assert cut_off.alive, cut_off.said[-3000:]
         cut_off.close()
     world.judge_finished()
+
+
+def test_the_change_stream_is_lost(world_solo: World, solo: Deployment) -> None:
+    """It is a hint and nothing else: without it a consumer polls, and with the next one it is quick again."""
+    world = world_solo
+    consumer = world.consumer()
+    world.append(10, 'a')
+    world.wait_drained()
+    with solo.fail_command(['getMore'], appName=APP, errorCode=286):
+        for n in range(3):
+            world.append(10, f'b{n}')
+            world.wait_drained(timeout=12)
+    world.append(10, 'c')
+    world.wait_drained(timeout=8)
+    assert consumer.alive, consumer.said[-3000:]
+    world.judge()
 
 
 def test_collections_are_dropped_while_it_runs(world: World) -> None:

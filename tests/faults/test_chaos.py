@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 from pymongo.errors import PyMongoError
 
+from tests.support.mongod import Deployment
 from tests.support.processes import Child
 from tests.support.waiting import wait_until
 from tests.support.world import LEASE, World
@@ -19,11 +20,17 @@ SECONDS = float(os.environ.get('MINIBATCH_CHAOS_SECONDS', '8'))
 SEED = int(os.environ.get('MINIBATCH_CHAOS_SEED', '0')) or random.randrange(1, 1 << 30)
 
 
-@pytest.mark.parametrize('sink', ['plain', 'exactly_once'])
-@pytest.mark.parametrize('keep', [False, True], ids=['moved', 'kept'])
+@pytest.mark.parametrize(('sink', 'keep'), [('plain', False), ('exactly_once', False), ('exactly_once', True)])
 def test_chaos(world: World, sink: str, keep: bool) -> None:
-    if keep and sink == 'plain':
-        pytest.skip('the exactly-once sink asks for more')
+    chaos(world, sink, keep)
+
+
+def test_chaos_with_elections(world_of_three: World, trio: Deployment) -> None:
+    """As well as consumers and producers, the primary is killed now and then."""
+    chaos(world_of_three, 'exactly_once', False, trio)
+
+
+def chaos(world: World, sink: str, keep: bool, trio: Deployment | None = None) -> None:
     world.sink, world.keep = sink, keep
     chance = random.Random(SEED)
     print(f'MINIBATCH_CHAOS_SEED={SEED}')
@@ -35,12 +42,13 @@ def test_chaos(world: World, sink: str, keep: bool) -> None:
                               executor=chance.choice(['inline', 'inline', 'process']), workers=2)
 
     def producer() -> Child:
-        return world.producer(f'p{next(numbers)}', batch=chance.choice([1, 20]), pause=0.01)
+        return world.producer(f'p{next(numbers)}', batch=chance.choice([1, 20]), pause=0.01, patient=trio is not None)
 
     consumers, producers = [consumer() for _ in range(3)], [producer() for _ in range(2)]
     world.wait_effects(50)
     end = time.monotonic() + SECONDS
     wake: list[tuple[float, Child]] = []
+    elections = [end - SECONDS * 0.8, end - SECONDS * 0.3] if trio else []
     while time.monotonic() < end:
         pause = time.monotonic() + chance.uniform(0.1, 0.6)
         wait_until(lambda pause=pause: time.monotonic() > pause, 2)
@@ -48,6 +56,15 @@ def test_chaos(world: World, sink: str, keep: bool) -> None:
             if time.monotonic() > at:
                 child.resume()
                 wake.remove((at, child))
+        if trio and elections and time.monotonic() > elections[0]:
+            elections.pop(0)
+            done['kill primary'] += 1
+            trio.primary.kill()
+            trio.primary  # noqa: B018 -- it is waited for
+            for node in trio.nodes:
+                if not node.alive:
+                    node.start()
+            continue
         fault = chance.choice(['kill', 'kill', 'stop', 'kill producer'])
         done[fault] += 1
         if fault == 'kill producer':
@@ -69,6 +86,8 @@ def test_chaos(world: World, sink: str, keep: bool) -> None:
         child.kill()
     for child in consumers:
         assert child.alive, f'{child.process.returncode} {child.said[-3000:]}'
+    if trio:
+        trio.repair()
     # a rest smaller than any window's size waits; give it company, so that all must go through
     world.append(50, 'last')
     with contextlib.suppress(PyMongoError):
