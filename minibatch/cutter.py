@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minibatch.errors import LeaseLost, StoreUnavailable
 from minibatch.models import scoped
@@ -18,6 +18,7 @@ from minibatch.store.watch import Watch
 from minibatch.window.base import View, WindowEmitter
 
 if TYPE_CHECKING:
+    from minibatch.models import Window
     from minibatch.runner import Runner
 
 log = logging.getLogger('minibatch')
@@ -268,22 +269,26 @@ class Cutter:
             if not ready:
                 return [], False
             chosen = [each for each in emitter.process(emitter.query(*args)) if each.stream == self.stream]
-            if not chosen and not emitter.emit_empty:
-                return [], False
+            order = emitter._order
+            if not chosen and not (order.empty if order else emitter.emit_empty):
+                if order is not None and order.advance is not None:
+                    self.store.note_read(self.stream, order.advance)  # an interval without messages is over, too
+                return [], order is not None and order.advance is not None
             window = emitter.emit(chosen, args)
-        order = emitter._order
         part = [{'_id': each.id, 'created': each.created, 'data': data} for each, data in
                 zip(chosen, [each.data for each in chosen], strict=True)]
         # Who overrides commit() says himself what becomes of messages and windows; nobody sweeps them away.
         keep = emitter.keep or type(emitter).commit is not WindowEmitter.commit
         docs = self.store.select(
-            self.stream, part, self._claim(min(own, 1)), self._allocate, keep=keep, data=list(window.data),
-            key=window.key, query=_plain(window.query), start=window.start or (order.start if order else None),
+            self.stream, part, self._claim(min(own, 1)), self._allocate, keep=keep, **_plain(window),
+            start=window.start or (order.start if order else None),
             end=window.end or (order.end if order else None), advance=order.advance if order else None)
         with scoped(emitter.stream):
             emitter.timestamp(args)
         return docs, True
 
 
-def _plain(query: object) -> object:
-    return list(query) if isinstance(query, (list, tuple)) else query
+def _plain(window: Window) -> dict[str, Any]:
+    """What an emitter's window says, in plain dicts and lists, not those of mongoengine."""
+    said = window.to_mongo().to_dict()
+    return {'data': said.get('data', []), 'key': said.get('key'), 'query': said.get('query')}

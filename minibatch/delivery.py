@@ -201,8 +201,8 @@ class Delivery:
             self._lasting(lambda: self.store.release([record]))
             return
         self.failed += 1
-        error = {'attempt': record.attempt, 'error': outcome.error or outcome.kind, 'kind': outcome.kind,
-                 'traceback': outcome.traceback, 'when': self.store.clock.now()}
+        error = {'attempt': record.attempt, 'error': storable(outcome.error or outcome.kind), 'kind': outcome.kind,
+                 'traceback': storable(outcome.traceback or '') or None, 'when': self.store.clock.now()}
         name = self.emitter.stream_name
         if record.attempt >= self.options.max_attempts:
             if self._lasting(lambda: self.store.bury(record, error)):
@@ -241,6 +241,15 @@ def result_of(batch: Batch, outcome: Outcome) -> Any:
     if value is None or isinstance(value, Batch):
         return batch.data
     return value
+
+
+def storable(text: str) -> str:
+    """The text of an error without what BSON has no place for: surrogates that stand alone.
+
+    >>> storable('caf\\ud800')
+    'caf\\\\ud800'
+    """
+    return text.encode('utf-8', 'backslashreplace').decode()
 
 
 def backoff(attempt: int, options: Options) -> float:

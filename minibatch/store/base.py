@@ -91,7 +91,6 @@ class Base:
         self.buffer = self.db['buffer']
         self.windows = self.db['window']
         self.consumers = self.db['consumer']
-        self.garbage = self.buffer.with_options(write_concern=schema.LIGHT)
         with self._ensuring:
             key = (id(self.client), connection.db.name)
             if key not in self._ensured:

@@ -19,7 +19,7 @@ Document = dict[str, Any]
 
 #: What survives the loss of a primary: acknowledged by a majority of the members, and in their journals.
 MAJORITY = WriteConcern('majority', j=True, wtimeout=30_000)
-#: For deleting what is already committed: repeating it is harmless, so nobody waits for it.
+#: For what may be lost, such as totals for people to look at.
 LIGHT = WriteConcern(1)
 #: A transaction's reads see one moment of the database.
 SNAPSHOT = ReadConcern('snapshot')

@@ -14,7 +14,7 @@ from minibatch.errors import IntegrityError, StoreUnavailable
 from minibatch.points import reached
 from minibatch.states import StreamStatus, WindowState
 from minibatch.store.base import Base, free, marked, persistently, reason, verb
-from minibatch.store.schema import Document
+from minibatch.store.schema import LIGHT, Document
 
 #: How long an append goes on by itself while MongoDB is away (an election takes 2 to 12 s) before it raises.
 APPEND_PATIENCE = 5.0
@@ -112,7 +112,7 @@ class Streams(Base):
     @verb
     def count(self, stream: str, stats: Document) -> None:
         """Add to the totals of a stream; may be lost in a crash, since they are for people to look at."""
-        self.streams.with_options(write_concern=self.garbage.write_concern).update_one({'_id': stream}, {
+        self.streams.with_options(write_concern=LIGHT).update_one({'_id': stream}, {
             '$inc': {f'stats.{name}': number for name, number in stats.items()},
             '$currentDate': {'stats.last': True}})
 

@@ -18,7 +18,7 @@ from minibatch.points import reached
 from minibatch.states import WindowState
 from minibatch.store import schema
 from minibatch.store.base import Base, in_seconds, marked, passing, verb
-from minibatch.store.record import Record, unpack_ids, unpack_times
+from minibatch.store.record import Record, unpack_times
 from minibatch.store.schema import Document
 
 READY, RUNNING, DONE, DEAD = (each.value for each in (
@@ -146,7 +146,7 @@ class Windows(Base):
         done = [doc['_id'] for doc in self.windows.find(query, {'_id': 1})]
         if done:
             query = marked(records[0].stream, '') | {'window': {'$in': done}}
-            self.garbage.delete_many(query)
+            self.buffer.delete_many(query)
             reached('clean:messages')
             self.windows.delete_many({'_id': {'$in': done}})
             reached('clean:windows')
@@ -181,16 +181,16 @@ class Windows(Base):
 
     def _restore(self, record: Record, update: list[Document]) -> bool:
         """Fail a moved window, and put its messages back into the buffer, marked, where people look for them."""
-        messages = record.messages()
-        assert messages is not None
-        restored = [{'_id': each, 'stream': record.stream, 'created': created, 'data': data,
-                     'processed': True, 'window': record.id}
-                    for each, created, data in zip(unpack_ids(record.members), unpack_times(record.times),
-                                                   messages, strict=True)]
         with self.session() as session, session.start_transaction(write_concern=schema.MAJORITY):
             mine = self.windows.update_one(_held([record]), update, session=session).modified_count == 1
             if mine:
-                self.buffer.insert_many(restored, session=session)
+                # Read again, since the function may have changed what it was given.
+                doc = self.windows.find_one({'_id': record.id}, {'data': 1}, session=session) or {}
+                self.buffer.insert_many([
+                    {'_id': each, 'stream': record.stream, 'created': created, 'data': data,
+                     'processed': True, 'window': record.id}
+                    for each, created, data in zip(record.ids(), unpack_times(record.times), doc['data'], strict=True)
+                ], session=session)
         return mine
 
     @verb
