@@ -175,3 +175,16 @@ def test_messages_are_plain_dicts(stream: mb.Stream) -> None:
 
     passed(stream, work, emitter=Hooked, size=1)
     assert types == [(dict, dict, list)] * 2
+
+
+def test_query_arguments_may_be_anything(eight: mb.Stream) -> None:
+    """They are the emitter's own affair; that they cannot be stored is no reason not to cut."""
+    class Passing(WindowEmitter):
+        def window_ready(self) -> Any:
+            found = list(self.stream.buffer(processed=False).order_by('id'))
+            return len(found) > 4, (found, object())
+
+        def query(self, *args: Any) -> Any:
+            return args[0]
+
+    assert values(passed(eight, emitter=Passing)) == [[8, 5, 2, 7, 4, 1, 6, 3]]

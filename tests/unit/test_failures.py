@@ -177,3 +177,25 @@ def ready(stream: mb.Stream) -> None:
         assert store.move(session, 'clicks', Order(size=2), Claim(owner='other', token='t', ttl=60, windows=0),
                           lambda n: store.allocate('clicks', 'other', n, 60))
     store.resign('clicks', 'other')
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError('there is nothing to say')
+
+
+@pytest.mark.parametrize('place', ['function', 'sink'])
+@pytest.mark.parametrize('error', [ValueError('bad \ud800 text'), ValueError('\0'), Wordless(), ValueError('x' * 10**7)],
+                         ids=['surrogate', 'nul', 'wordless', 'long'])
+def test_an_error_that_cannot_be_stored_as_it_is(stream: mb.Stream, place: str, error: Exception) -> None:
+    """It must not end the consumer, and then the next one that takes the window."""
+    def work(window: Any) -> None:
+        raise error
+
+    stream.append({'n': 1})
+    if place == 'function':
+        passed(stream, work, size=1, max_attempts=2)
+    else:
+        passed(stream, sink=work, size=1, max_attempts=2)
+    dead, = stream.dead.list()
+    assert type(error).__name__ in dead.error

@@ -166,3 +166,31 @@ def test_a_source_feeds_the_stream_while_it_is_consumed(stream: mb.Stream, url: 
     mb.streaming('clicks', work, url=url, size=2, executor='inline', source=Source(), queue=stops)
     assert ns(got) == [[0, 1], [2, 3]]
     assert Source.ended.is_set(), 'the source ends with its consumer'
+
+
+@pytest.mark.parametrize(('place', 'options'), [
+    ('function', {'executor': 'inline'}), ('function', {'executor': 'thread'}), ('sink', {'executor': 'thread'}),
+    ('sink', {'executor': 'thread', 'timeout': 60})], ids=str)
+def test_a_function_may_stop_its_consumer(stream: mb.Stream, place: str, options: dict[str, Any]) -> None:
+    """It must not wait there for itself."""
+    emitters: list[Any] = []
+    returned = threading.Event()
+
+    def stop(_: Any) -> None:
+        wait_until(lambda: emitters)
+        emitters[0].stop()
+        returned.set()
+
+    def work(window: Any) -> int:
+        if place == 'function':
+            stop(window)
+        return 1
+
+    stream.append({'n': 0})
+    emitter = stream.streaming(work, size=1, background=True, sink=stop if place == 'sink' else None, **options)
+    thread = emitter._thread
+    emitters.append(emitter)
+    assert returned.wait(5)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert stream.buffer().count() == 0
