@@ -185,8 +185,9 @@ class Wordless(Exception):
 
 
 @pytest.mark.parametrize('place', ['function', 'sink'])
-@pytest.mark.parametrize('error', [ValueError('bad \ud800 text'), ValueError('\0'), Wordless(), ValueError('x' * 10**7)],
-                         ids=['surrogate', 'nul', 'wordless', 'long'])
+@pytest.mark.parametrize(
+    'error', [ValueError('bad \ud800 text'), ValueError('\0'), Wordless(), ValueError('x' * 10**7)],
+    ids=['surrogate', 'nul', 'wordless', 'long'])
 def test_an_error_that_cannot_be_stored_as_it_is(stream: mb.Stream, place: str, error: Exception) -> None:
     """It must not end the consumer, and then the next one that takes the window."""
     def work(window: Any) -> None:
