@@ -275,8 +275,7 @@ class Cutter:
                     self.store.note_read(self.stream, order.advance)  # an interval without messages is over, too
                 return [], order is not None and order.advance is not None
             window = emitter.emit(chosen, args)
-        part = [{'_id': each.id, 'created': each.created, 'data': data} for each, data in
-                zip(chosen, [each.data for each in chosen], strict=True)]
+        part = [{'_id': each.id, 'created': each.created, 'data': each.data} for each in chosen]
         # Who overrides commit() says himself what becomes of messages and windows; nobody sweeps them away.
         keep = emitter.keep or type(emitter).commit is not WindowEmitter.commit
         docs = self.store.select(
@@ -290,5 +289,6 @@ class Cutter:
 
 def _plain(window: Window) -> dict[str, Any]:
     """What an emitter's window says, in plain dicts and lists, not those of mongoengine."""
+    query, window.query = window.query, None
     said = window.to_mongo().to_dict()
-    return {'data': said.get('data', []), 'key': said.get('key'), 'query': said.get('query')}
+    return {'data': said.get('data', []), 'key': said.get('key'), 'query': query}

@@ -18,6 +18,7 @@ from datetime import timedelta
 from typing import Any
 
 import bson
+import bson.errors
 from bson.raw_bson import RawBSONDocument
 from pymongo import UpdateMany
 from pymongo.client_session import ClientSession
@@ -126,6 +127,10 @@ class Cut(Lead):
                       advance=more.pop('advance', None))
         docs = self._documents(stream, first, [part], order, claim, data=True, keep=keep or None)
         docs[0].update((name, value) for name, value in more.items() if value is not None)
+        try:
+            bson.encode({'query': docs[0].get('query')}, codec_options=schema.CODEC)
+        except (bson.errors.BSONError, OverflowError, UnicodeEncodeError, ValueError):
+            docs[0]['query'] = repr(docs[0]['query'])  # for people to read; anything may be in it
         if len(bson.encode(docs[0], codec_options=schema.CODEC)) > schema.MAX_INLINE:
             docs[0].pop('data')
         return self.intend(stream, docs, claim)

@@ -293,7 +293,8 @@ class WindowEmitter:
         self._stop = True
         if self._engine is not None:
             self._engine.stop()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        # A function or a sink that stops its own consumer cannot wait for it: it waits for them.
+        if self._thread is not None and not threading.current_thread().name.startswith('minibatch-'):
             self._thread.join()
             self._thread = None
 
