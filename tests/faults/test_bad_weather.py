@@ -30,13 +30,13 @@ def test_gone_for_a_while(world_solo: World, solo: Deployment, gone: str) -> Non
 
     {'killed': node.kill, 'paused': node.pause}[gone]()
     end = time.monotonic() + 3
-    world._patiently(lambda: time.monotonic() > end, 4, 'three seconds without a database')
+    world.patiently(lambda: time.monotonic() > end, 4, 'three seconds without a database')
     if gone == 'paused':
         node.resume()
     else:
         node.start()
     before = world.acknowledged()
-    world._patiently(lambda: world.acknowledged() > before + 300, 30, 'appends to go on')
+    world.patiently(lambda: world.acknowledged() > before + 300, 30, 'appends to go on')
     for producer in producers:
         assert producer.alive, producer.said[-3000:]
         producer.kill()
@@ -133,7 +133,7 @@ def test_cut_in_the_middle_of_extend(world_solo: World, solo: Deployment, where:
     assert rule.hits == 5
     world.consumer(size=500)
     acknowledged = {i for r in world.log.read('ack') for i in r['ids']}
-    world._patiently(lambda: {i for r in world.log.read('put') for i in r['ids']} >= acknowledged, 30, 'all of them')
+    world.patiently(lambda: {i for r in world.log.read('put') for i in r['ids']} >= acknowledged, 30, 'all of them')
     verdict = world.judge(sorted(acknowledged), rest=world.left())
     assert verdict.again == 0, 'a message was stored twice'
 
@@ -243,7 +243,7 @@ def test_a_late_mark(world_solo: World, solo: Deployment) -> None:
     world.keep = True
     world.append(100)
     victim = world.consumer(at=[at('mark:intended', 'sleep', seconds=2.5)])
-    world._patiently(lambda: world.faults(), 20, 'the cutter to linger')
+    world.patiently(lambda: world.faults(), 20, 'the cutter to linger')
     world.consumer()
     world.wait_drained()
     assert victim.alive, victim.said[-3000:]

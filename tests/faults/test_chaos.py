@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections import Counter
+from functools import partial
 
 import pytest
 from pymongo.errors import PyMongoError
@@ -30,6 +31,10 @@ def test_chaos_with_elections(world_of_three: World, trio: Deployment) -> None:
     chaos(world_of_three, 'exactly_once', False, trio)
 
 
+def past(moment: float) -> bool:
+    return time.monotonic() > moment
+
+
 def chaos(world: World, sink: str, keep: bool, trio: Deployment | None = None) -> None:
     world.sink, world.keep = sink, keep
     chance = random.Random(SEED)
@@ -51,7 +56,7 @@ def chaos(world: World, sink: str, keep: bool, trio: Deployment | None = None) -
     elections = [end - SECONDS * 0.8, end - SECONDS * 0.3] if trio else []
     while time.monotonic() < end:
         pause = time.monotonic() + chance.uniform(0.1, 0.6)
-        wait_until(lambda pause=pause: time.monotonic() > pause, 2)
+        wait_until(partial(past, pause), 2)
         for at, child in list(wake):
             if time.monotonic() > at:
                 child.resume()

@@ -6,6 +6,7 @@ Whoever comes afterwards must finish everything within the lease and some second
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ MARKED = [
 STANDALONE = ['mark:intended', 'mark:marked', 'run:done', 'commit:done', 'clean:messages']
 
 
-def kill_and_recover(world: World, point: str, **options: object) -> None:
+def kill_and_recover(world: World, point: str, **options: Any) -> None:
     world.append(100)
     world.consumer(at=[at(point)], **options).wait_killed()
 
@@ -85,9 +86,9 @@ def test_killed_in_its_pool(world: World) -> None:
     """The consumer dies while worker processes run its function: they must not outlive it, nor run on."""
     world.append(100)
     victim = world.consumer(executor='process', workers=2, function={'seconds': 0.3}, size=10)
-    world._patiently(lambda: any(world.log.read('run')), 20, 'a worker to run')
+    world.patiently(lambda: any(world.log.read('run')), 20, 'a worker to run')
     victim.kill()
-    world._patiently(lambda: not victim.family(), 5, 'the workers to follow their consumer')
+    world.patiently(lambda: not victim.family(), 5, 'the workers to follow their consumer')
 
     world.consumer(executor='process', workers=2)
     world.wait_drained()

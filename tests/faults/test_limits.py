@@ -69,7 +69,7 @@ def test_an_empty_stream(world: World) -> None:
     assert once.wait(10) == 0, once.said
     assert time.monotonic() - since < 8
     world.consumer()
-    world._patiently(lambda: len(list(world.log.read('started'))) == 2, 10, 'the second consumer to start')
+    world.patiently(lambda: len(list(world.log.read('started'))) == 2, 10, 'the second consumer to start')
     world.append(10)
     world.wait_drained()
     assert world.judge().windows == 1

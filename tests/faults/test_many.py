@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_joining_and_leaving(world: World) -> None:
 
 
 @pytest.mark.parametrize('options', [{'size': 10}, {'size': None, 'interval': 0.5}], ids=['count', 'time'])
-def test_clocks_an_hour_wrong(world: World, options: dict[str, object]) -> None:
+def test_clocks_an_hour_wrong(world: World, options: dict[str, Any]) -> None:
     """Leases, time windows and retries go by the server's clock, whatever the machines believe."""
     world.consumer(clock=HOUR, **options)
     world.consumer(clock=-HOUR, **options)
@@ -65,7 +66,7 @@ def test_a_dead_consumer_an_hour_ahead(world: World) -> None:
     """The lease of one whose clock is an hour ahead ends when it should, not an hour later."""
     world.append(100)
     victim = world.consumer(clock=HOUR, function={'seconds': 0.2})
-    world._patiently(lambda: any(world.log.read('run')), 20, 'a window to run')
+    world.patiently(lambda: any(world.log.read('run')), 20, 'a window to run')
     victim.kill()
     world.consumer(clock=-HOUR)
     world.wait_drained(timeout=10)

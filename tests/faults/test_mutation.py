@@ -52,9 +52,9 @@ def wake_up_meanwhile(world: World, point: str, mutations: list[str]) -> Verdict
     zombie = world.consumer(at=[at(point, 'stop')], mutate=mutations, trace=True, lease=0.5)
     zombie.wait_stopped()
     other = world.consumer(mutate=mutations, function={'seconds': 3.0}, lease=5)
-    world._patiently(lambda: [r for r in world.log.read('run') if r['pid'] == other.pid], 10, 'the other to run it')
+    world.patiently(lambda: [r for r in world.log.read('run') if r['pid'] == other.pid], 10, 'the other to run it')
     zombie.resume()
-    world._patiently(lambda: [r for r in world.log.read('point')
+    world.patiently(lambda: [r for r in world.log.read('point')
                               if r['pid'] == zombie.pid and r['name'] == 'commit:done'], 10, 'the late commit')
     state = world.db.window.find_one({'stream': world.stream})['state']
     assert not [r for r in world.log.read('returned') if r['pid'] == other.pid], 'too late to tell'

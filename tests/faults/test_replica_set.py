@@ -51,7 +51,7 @@ def test_the_primary_fails_under_load(
 
     fault(trio)
     before = world.acknowledged()
-    world._patiently(lambda: world.acknowledged() > before + 300, 30, 'appends to go on')
+    world.patiently(lambda: world.acknowledged() > before + 300, 30, 'appends to go on')
     for producer in producers:
         assert producer.alive, producer.said[-3000:]
         producer.kill()
@@ -137,7 +137,7 @@ def test_window_numbers_survive_a_failover(world_of_three: World, trio: Deployme
     consumer.wait_stopped()
     consumer.resume()
     trio.repair()
-    world._patiently(lambda: world.left() == 0, 30, 'an empty stream')
+    world.patiently(lambda: world.left() == 0, 30, 'an empty stream')
     assert consumer.alive, consumer.said[-3000:]
     if mutations:
         assert early

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -67,7 +66,7 @@ def test_is_down_for_a_while(world: World, tmp_path: Path) -> None:
     down.touch()
     world.append(100)
     consumer = world.consumer(sink={'fail': str(down)}, max_attempts=100)
-    world._patiently(lambda: len(list(world.log.read('sink failed'))) >= 20, 20, 'the sink to be tried')
+    world.patiently(lambda: len(list(world.log.read('sink failed'))) >= 20, 20, 'the sink to be tried')
     assert world.effects() == 0
     assert world.left() >= 10
     down.unlink()
@@ -81,7 +80,7 @@ def test_raises_always(world: World) -> None:
     world.append(30)
     broken = world.consumer(sink={'fail': 'always'}, max_attempts=3)
     stream = mb.stream(world.stream, url=world.url)
-    world._patiently(lambda: len(stream.dead.list()) == 3, 20, 'three dead windows')
+    world.patiently(lambda: len(stream.dead.list()) == 3, 20, 'three dead windows')
     assert broken.alive
     assert 'the sink is down, as told' in str(stream.dead.list())
     broken.kill()
@@ -97,7 +96,7 @@ def test_hangs(world: World) -> None:
     """A consumer whose sink hangs keeps its window as long as it lives, and loses it when it dies."""
     world.append(50)
     hanging = world.consumer(sink={'fail': 'hang'})
-    world._patiently(lambda: any(world.log.read('returned')), 20, 'a window to reach the sink')
+    world.patiently(lambda: any(world.log.read('returned')), 20, 'a window to reach the sink')
     hanging.kill()
     world.consumer()
     world.wait_drained(timeout=2 * LEASE + 10)
@@ -108,7 +107,7 @@ def test_other_consumers_go_on_while_one_hangs(world: World) -> None:
     """It holds no more than what it has taken, and the stream's lease goes to somebody who works."""
     world.append(20)
     hanging = world.consumer(sink={'fail': 'hang'})
-    world._patiently(lambda: any(world.log.read('returned')), 20, 'a window to reach the sink')
+    world.patiently(lambda: any(world.log.read('returned')), 20, 'a window to reach the sink')
     world.consumer()
     world.append(100, 'more')
     wait_until(lambda: {i for r in world.log.read('put') for i in r['ids']} >= {f'more:{n}' for n in range(90)}, 15,
@@ -126,8 +125,7 @@ def test_a_poisonous_effect_ends_among_the_dead(world: World) -> None:
     world.append(40)
     consumer = world.consumer(max_attempts=2)
     stream = mb.stream(world.stream, url=world.url)
-    dead: list[Any] = []
-    world._patiently(lambda: dead.extend(stream.dead.list()) or dead, 20, 'a dead window')
+    world.patiently(stream.dead.list, 20, 'a dead window')
     world.wait_effects(31)
     assert consumer.alive
     world.judge([f't:{n}' for n in range(40) if not 10 <= n < 20], rest=world.left())

@@ -63,7 +63,7 @@ def test_ctrl_c_in_a_terminal(world: World) -> None:
     """The whole process group gets SIGINT, worker processes too: the windows in hand are finished all the same."""
     world.append(100)
     child = world.consumer(executor='process', workers=2, function={'seconds': 0.5}, lease=LONG)
-    world._patiently(lambda: any(world.log.read('run')), 20, 'a worker to run')
+    world.patiently(lambda: any(world.log.read('run')), 20, 'a worker to run')
     os.killpg(child.pid, signal.SIGINT)
     ends_cleanly(world, child)
     runs, returned = list(world.log.read('run')), list(world.log.read('returned'))
@@ -84,7 +84,7 @@ def test_sigterm_while_idle(world: World) -> None:
 def test_sigterm_with_a_failing_sink(world: World) -> None:
     world.append(20)
     child = world.consumer(sink={'fail': 'always'}, lease=LONG, backoff=0.5)
-    world._patiently(lambda: any(world.log.read('sink failed')), 20, 'the sink to fail')
+    world.patiently(lambda: any(world.log.read('sink failed')), 20, 'the sink to fail')
     child.send(signal.SIGTERM)
     ends_cleanly(world, child)
     nothing_is_held(world)
@@ -106,7 +106,7 @@ def test_a_second_signal_does_not_wait(world: World) -> None:
     """A function that never ends holds up the first Ctrl-C; the second ends the consumer, and no window is lost."""
     world.append(10)
     child = world.consumer(executor='process', workers=1, function={'fault': 'hang'})
-    world._patiently(lambda: any(world.log.read('run')), 20, 'a worker to run')
+    world.patiently(lambda: any(world.log.read('run')), 20, 'a worker to run')
     child.send(signal.SIGINT)
     wait_until(lambda: child.alive, 1)
     end = time.monotonic() + 0.5
@@ -131,7 +131,7 @@ def test_stop_in_the_background(world: World, executor: str) -> None:
     children = set(os.listdir('/proc/self/task'))
     emitter = mb.streaming(world.stream, _nothing, size=10, url=world.url, executor=executor, workers=2,
                            background=True, lease=LONG)
-    world._patiently(lambda: world.db.buffer.count_documents({}) == 0 and world.left() == 0, 20, 'a drained stream')
+    world.patiently(lambda: world.db.buffer.count_documents({}) == 0 and world.left() == 0, 20, 'a drained stream')
     emitter.stop()
     wait_until(lambda: _threads() <= before, 8, what=f'the threads to end: {_threads() - before}')
     assert children

@@ -72,6 +72,13 @@ def test_changed_start(log: Log) -> None:
     assert oracle.judge(log).wrongs == {'changed': 1}
 
 
+@pytest.mark.parametrize('windows', [(['p:1', 'p:0'], ['p:2']), (['p:0', 'p:2'], ['p:1', 'p:3'])])
+def test_out_of_order(log: Log, windows: tuple[list[str], list[str]]) -> None:
+    for n, members in enumerate(windows):
+        run(log, f'w:{n + 2}', *members)
+    assert oracle.judge(log).wrongs == {'disordered': 1}
+
+
 def test_left_behind(log: Log) -> None:
     assert oracle.judge(log, left=3).wrongs == {'left': 3}
 

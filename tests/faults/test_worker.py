@@ -48,7 +48,7 @@ def test_a_poison_message_stops_nothing(world: World, fault: str, keep: bool) ->
                               **{**POOL, 'timeout': 0.5})
     world.wait_effects(90)
     stream = mb.stream(world.stream, url=world.url)
-    world._patiently(lambda: stream.dead.list(), 20, 'a dead window')
+    world.patiently(lambda: stream.dead.list(), 20, 'a dead window')
 
     dead = stream.dead.list()
     assert len(dead) == 1
@@ -57,7 +57,7 @@ def test_a_poison_message_stops_nothing(world: World, fault: str, keep: bool) ->
     assert consumer.alive
     poisoned = set(runs[0]['members'])
     acknowledged = {i for r in world.log.read('ack') for i in r['ids']}
-    world._patiently(lambda: world.left() <= 10, 10, 'only the dead window to be left')
+    world.patiently(lambda: world.left() <= 10, 10, 'only the dead window to be left')
     world.judge(sorted(acknowledged - poisoned), rest=10)
 
 
@@ -66,7 +66,7 @@ def test_a_poison_message_is_redriven(world: World) -> None:
     world.append(30)
     broken = world.consumer(function={'fault': 'raise', 'on': 't:25'}, max_attempts=2, executor='thread')
     stream = mb.stream(world.stream, url=world.url)
-    world._patiently(lambda: stream.dead.list(), 20, 'a dead window')
+    world.patiently(lambda: stream.dead.list(), 20, 'a dead window')
     assert 'as told' in str(stream.dead.show(_id(stream.dead.list()[0])))
     broken.send(signal.SIGTERM)
     assert broken.wait() == 0, broken.said[-3000:]
@@ -91,7 +91,7 @@ def test_a_consumer_that_always_dies_does_not_loop_for_ever(world: World) -> Non
         world.consumer(**options).wait_killed()
     world.consumer(**options)
     stream = mb.stream(world.stream, url=world.url)
-    world._patiently(lambda: stream.dead.list(), 20, 'a dead window')
+    world.patiently(lambda: stream.dead.list(), 20, 'a dead window')
     world.wait_effects(10)
     world.judge([f't:{n}' for n in range(10, 20)], rest=world.left())
 
@@ -102,7 +102,7 @@ def test_a_worker_is_killed(world: World) -> None:
     consumer = world.consumer(function={'seconds': 0.05}, **POOL)
     for _ in range(3):
         seen = len(list(world.log.read('run')))
-        world._patiently(lambda seen=seen: len(list(world.log.read('run'))) > seen, 20, 'a worker to run')
+        world.patiently(lambda seen=seen: len(list(world.log.read('run'))) > seen, 20, 'a worker to run')
         last = list(world.log.read('run'))[-1]['pid']
         assert last != consumer.pid, 'the function ran in the consumer itself'
         try:
@@ -118,7 +118,7 @@ def test_the_pool_is_killed_as_a_group(world: World) -> None:
     """Everything is killed at once, consumer and workers; a new consumer finishes."""
     world.append(100)
     victim = world.consumer(function={'seconds': 0.1}, **{**POOL, 'lease': LEASE})
-    world._patiently(lambda: any(world.log.read('run')), 20, 'a worker to run')
+    world.patiently(lambda: any(world.log.read('run')), 20, 'a worker to run')
     for pid in victim.family():
         os.kill(pid, signal.SIGKILL)
     victim.wait()
@@ -131,7 +131,7 @@ def test_a_long_run_is_not_taken_away(world: World) -> None:
     """A function that runs for three leases is renewed meanwhile: a second consumer does not run it too."""
     world.append(10)
     world.consumer(function={'seconds': 2.0}, executor='process', workers=1, lease=0.7)
-    world._patiently(lambda: any(world.log.read('run')), 20, 'a worker to run')
+    world.patiently(lambda: any(world.log.read('run')), 20, 'a worker to run')
     world.consumer(executor='thread', lease=0.7)
     world.wait_drained()
     assert len(list(world.log.read('run'))) == 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.world import World, at
 
 
-def sleep_and_wake(world: World, point: str, nth: int = 1, **options: object) -> None:
+def sleep_and_wake(world: World, point: str, nth: int = 1, **options: Any) -> None:
     world.append(100)
     zombie = world.consumer(at=[at(point, 'stop', nth)], **options)
     zombie.wait_stopped()
@@ -72,7 +74,7 @@ def test_a_whole_consumer_with_its_pool(world: World) -> None:
     """SIGSTOP from outside while worker processes go on: their results come home too late."""
     world.append(100)
     zombie = world.consumer(executor='process', workers=2, function={'seconds': 0.2})
-    world._patiently(lambda: any(world.log.read('run')), 20, 'a worker to run')
+    world.patiently(lambda: any(world.log.read('run')), 20, 'a worker to run')
     zombie.pause()
 
     world.consumer(executor='thread', workers=2)

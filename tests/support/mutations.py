@@ -89,4 +89,4 @@ def mutate(*names: str) -> None:
     for mutation in wanted:
         if mutation.module in sys.modules:
             raise RuntimeError(f'{mutation.module} is imported already')
-    importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]

@@ -19,6 +19,7 @@ class Verdict:
     :ivar lost: acknowledged and without any effect in the plain sink
     :ivar in_two_windows: messages that were in two windows, or twice in one
     :ivar changed: windows with other members, another order or another start or end at a later attempt
+    :ivar disordered: messages in a window before, or in an earlier window than, an older one of the same producer
     :ivar doubled: messages that are twice in an exactly-once sink
     :ivar missing: acknowledged and not in the exactly-once sink
     :ivar left: documents that stayed behind in buffer and window
@@ -30,6 +31,7 @@ class Verdict:
     lost: int = 0
     in_two_windows: int = 0
     changed: int = 0
+    disordered: int = 0
     doubled: int = 0
     missing: int = 0
     left: int = 0
@@ -39,7 +41,7 @@ class Verdict:
     @property
     def wrongs(self) -> dict[str, int]:
         """The counts that should be zero and are not."""
-        names = ('lost', 'in_two_windows', 'changed', 'doubled', 'missing', 'left')
+        names = ('lost', 'in_two_windows', 'changed', 'disordered', 'doubled', 'missing', 'left')
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
     def __str__(self) -> str:
@@ -85,6 +87,14 @@ def judge(
         twice.update(m for m, n in Counter(members).items() if n > 1)
     kept = Counter(m for members in committed for m in members)
     twice.update(m for m, n in kept.items() if n > 1)
+    latest: dict[str, int] = {}
+    for window in sorted(seen, key=_seq):
+        for member in seen[window][0]:
+            producer, _, n = member.rpartition(':')
+            if n.isdigit() and int(n) < latest.get(producer, -1):
+                verdict.disordered += 1
+                verdict.examples.append(f'{member} in {window}, after {producer}:{latest[producer]}')
+            latest[producer] = max(latest.get(producer, -1), int(n) if n.isdigit() else -1)
     verdict.windows, verdict.changed, verdict.in_two_windows = len(seen), len(changed), len(twice)
 
     effects = Counter(i for r in log.read('put') for i in r['ids'])
@@ -101,13 +111,17 @@ def judge(
     return verdict
 
 
-def add(verdict: Verdict) -> None:
-    """Count *verdict* into the session's total."""
+def add(verdict: Verdict, tests: int = 1) -> None:
+    """Count *verdict*, of one test or several, into the session's total."""
     global judged
-    judged += 1
+    judged += tests
     for f in fields(Verdict):
         if f.name != 'examples':
             setattr(total, f.name, getattr(total, f.name) + getattr(verdict, f.name))
+
+
+def _seq(window: str) -> int:
+    return int(window.rpartition(':')[2])
 
 
 def _short(frozen: Any) -> str:

@@ -106,16 +106,16 @@ class World:
 
     def wait_effects(self, count: int, timeout: float = 20) -> None:
         """Wait until *count* messages reached the sink."""
-        self._patiently(lambda: self.effects() >= count, timeout, f'{count} effects')
+        self.patiently(lambda: self.effects() >= count, timeout, f'{count} effects')
 
     def wait_drained(self, timeout: float = 20, rest: int = 0) -> None:
         """Wait until nothing is left of the stream but at most *rest* messages, which do not fill a window."""
         def drained() -> bool:
             free = len(self.free()) if rest else 0
             return free <= rest and self.left() == free
-        self._patiently(drained, timeout, 'the stream to be drained')
+        self.patiently(drained, timeout, 'the stream to be drained')
 
-    def _patiently(self, condition: Any, timeout: float, what: str) -> None:
+    def patiently(self, condition: Any, timeout: float, what: str) -> None:
         def holds() -> bool:
             with contextlib.suppress(PyMongoError):
                 return bool(condition())
