@@ -19,7 +19,8 @@ BLOCK = re.compile(r'^```python\n# (?P<name>\w+\.py)\n(?P<source>.*?)^```\n(?:\n
 EXAMPLES = {match['name']: (match['source'], match['output']) for match in BLOCK.finditer(README)}
 
 #: Examples that end by themselves, and whether what they print comes in this order or, from parallel windows, in any.
-PLAIN: dict[str, Callable[[list[str]], list[str]]] = {'urgent.py': sorted, 'billing.py': list, 'doubling.py': list, 'totals.py': list}
+PLAIN: dict[str, Callable[[list[str]], list[str]]] = {
+    'urgent.py': sorted, 'billing.py': list, 'doubling.py': list, 'totals.py': list}
 
 
 @pytest.fixture
