@@ -125,6 +125,19 @@ def world_of_three(trio: mongod.Deployment, dbname: str, tmp_path: Path) -> Iter
     world.close()
 
 
+#: Servers that are dear to start and that tests break: with pytest-xdist, all tests on one of them go to one worker.
+_DEAR = ('three_nodes', 'lonely', 'alone')
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests together that share a server (``--dist loadgroup``)."""
+    for item in items:
+        for name in _DEAR:
+            if name in getattr(item, 'fixturenames', ()):
+                item.add_marker(pytest.mark.xdist_group(name))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A worker of pytest-xdist hands its counts to the process that prints them."""
     output = getattr(session.config, 'workeroutput', None)

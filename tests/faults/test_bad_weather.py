@@ -25,7 +25,7 @@ def test_gone_for_a_while(world_solo: World, solo: Deployment, gone: str) -> Non
     world = world_solo
     node = solo.nodes[0]
     consumers = [world.consumer(), world.consumer(executor='process', workers=1)]
-    producers = [world.producer('one', pause=0.005, patient=True), world.producer('bulk', batch=20, pause=0.02)]
+    producers = [world.producer('one', pause=0.005), world.producer('bulk', batch=20, pause=0.02)]
     world.wait_effects(300)
 
     {'killed': node.kill, 'paused': node.pause}[gone]()
@@ -127,7 +127,7 @@ def test_cut_in_the_middle_of_extend(world_solo: World, solo: Deployment, where:
     with Proxy(solo.nodes[0].port) as proxy:
         world.url, direct = proxy.url(world.dbname), world.url
         rule = proxy.rule('insert', where, times=5, skip=1)
-        producer = world.producer('bulk', 20_000, batch=5000, size=100, patient=False)
+        producer = world.producer('bulk', 20_000, batch=5000, size=100)
         assert producer.wait(30) == 0, producer.said
         world.url = direct
     assert rule.hits == 5

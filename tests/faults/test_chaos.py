@@ -47,7 +47,7 @@ def chaos(world: World, sink: str, keep: bool, trio: Deployment | None = None) -
                               executor=chance.choice(['inline', 'inline', 'process']), workers=2)
 
     def producer() -> Child:
-        return world.producer(f'p{next(numbers)}', batch=chance.choice([1, 20]), pause=0.01, patient=trio is not None)
+        return world.producer(f'p{next(numbers)}', batch=chance.choice([1, 20]), pause=0.01)
 
     consumers, producers = [consumer() for _ in range(3)], [producer() for _ in range(2)]
     world.wait_effects(50)

@@ -46,7 +46,7 @@ def test_the_primary_fails_under_load(
     world = world_of_three
     world.sink = sink
     consumers = [world.consumer(lease=2), world.consumer(lease=2)]
-    producers = [world.producer('one', pause=0.005, patient=True), world.producer('bulk', batch=50, pause=0.05)]
+    producers = [world.producer('one', pause=0.005), world.producer('bulk', batch=50, pause=0.05)]
     world.wait_effects(300)
 
     fault(trio)

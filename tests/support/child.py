@@ -9,7 +9,7 @@ delays itself, so that a fault happens after exactly that step. Options:
 * ``mutate``: names of guards to remove (:mod:`tests.support.mutations`)
 * consumer: ``options`` for ``mb.streaming``, ``function`` (see :mod:`tests.support.functions`), ``sink``:
   ``plain``, ``exactly_once``, or a plain one that fails: ``{"fail": ...}``
-* producer: ``name``, ``count``, ``batch``, ``pause``, ``options`` for ``mb.stream``, ``patient``
+* producer: ``name``, ``count``, ``batch``, ``pause``, ``options`` for ``mb.stream``
 """
 
 from __future__ import annotations
@@ -96,22 +96,16 @@ def producer(config: dict[str, Any], log: Log) -> None:
         size = batch if count is None else min(batch, count - n)
         rows = [{'id': f'{name}:{n + i}', 'pad': pad} for i in range(size)]
         n += size
-        while True:
-            try:
-                if batch == 1:
-                    stream.append(rows[0])
-                else:
-                    stream.extend(rows)
-                log.write('ack', ids=[r['id'] for r in rows])
-            except (mb.errors.StoreUnavailable, mb.errors.ConnectError) as exc:
-                log.write('refused', ids=[r['id'] for r in rows], error=repr(exc))
-                if not config.get('patient'):
-                    # it may have been stored or not, as an append that raises says; go on with new messages
-                    time.sleep(0.1)
-                    break
-                time.sleep(0.1)
-                continue
-            break
+        try:
+            if batch == 1:
+                stream.append(rows[0])
+            else:
+                stream.extend(rows)
+            log.write('ack', ids=[r['id'] for r in rows])
+        except (mb.errors.StoreUnavailable, mb.errors.ConnectError) as exc:
+            # They may be stored or not, as an append that raises says; it goes on with new ones.
+            log.write('refused', ids=[r['id'] for r in rows], error=repr(exc))
+            time.sleep(0.1)
         if config.get('pause'):
             time.sleep(config['pause'])
     stream.flush()

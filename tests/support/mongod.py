@@ -27,6 +27,7 @@ from .waiting import wait_until
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
+_PREFIX = 'minibatch-test-'
 
 Mongo = MongoClient[dict[str, Any]]
 
@@ -166,11 +167,20 @@ class Node:
         self.kill()
 
 
+def _remove_left() -> None:
+    """Remove the data of test sessions that were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f'{_PREFIX}*'):
+        pid = path.name[len(_PREFIX):].partition('-')[0]
+        if pid.isdigit() and not Path('/proc', pid).exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
 class Deployment:
     """Some nodes and the URL to reach them; a context manager that leaves nothing behind."""
 
     def __init__(self, nodes: int, replset: str | None, parameters: dict[str, Any] | None = None) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix='minibatch-test-'))
+        _remove_left()
+        self.path = Path(tempfile.mkdtemp(prefix=f'{_PREFIX}{os.getpid()}-'))
         self.replset = replset
         self.nodes = [Node(self.path / f'node{i}', replset, parameters) for i in range(nodes)]
         self._client: Mongo | None = None

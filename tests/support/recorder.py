@@ -27,7 +27,7 @@ class Recorder:
         self.open.set()
         self.entered = threading.Event()
 
-    def append(self, docs: list[dict[str, Any]]) -> None:
+    def append(self, docs: list[dict[str, Any]], patience: float = 5.0) -> None:
         self.tries.append([doc['_id'] for doc in docs])
         self.entered.set()
         self.open.wait()

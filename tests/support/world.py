@@ -62,11 +62,11 @@ class World:
 
     def producer(
         self, name: str = 'p', count: int | None = None, *, batch: int = 1, pause: float = 0.0, size: int = 0,
-        at: Sequence[dict[str, Any]] = (), patient: bool = False, clock: float = 0, **options: Any,
+        at: Sequence[dict[str, Any]] = (),  clock: float = 0, **options: Any,
     ) -> Child:
         """Start a producer of *count* messages (None: until it is ended); *options* are those of ``mb.stream``."""
         return self._start({'role': 'producer', 'name': name, 'count': count, 'batch': batch, 'pause': pause,
-                            'size': size, 'at': list(at), 'patient': patient, 'options': options, 'clock': clock})
+                            'size': size, 'at': list(at), 'options': options, 'clock': clock})
 
     def _start(self, config: dict[str, Any]) -> Child:
         child = Child({'url': self.url, 'stream': self.stream, 'log': self.log.path, **config}, self.path)
