@@ -20,8 +20,11 @@ class Store(Protocol):
     def clock(self) -> Clock:
         """The database server's time."""
 
-    def append(self, docs: list[dict[str, Any]]) -> None:
-        """Store messages durably; those that are there already (by ``_id``) are left as they are."""
+    def append(self, docs: list[dict[str, Any]], patience: float = ...) -> None:
+        """Store messages durably; those that are there already (by ``_id``) are left as they are.
+
+        :param patience: seconds to go on while MongoDB is away
+        """
 
     def count_free(self, stream: str, limit: int = 0) -> int:
         """How many messages of *stream* are in no window yet, counted up to *limit*."""

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 T = TypeVar('T')
 
 _SHORTEST, _LONGEST = 0.1, 5.0  # seconds between two tries while MongoDB is away
+_PATIENT = 60.0  # seconds that one try may take with on_unavailable='wait'
 _LAST = 10.0  # seconds that the end of the process waits for a batch which is on its way
 _FEED = 1000  # messages of a live source that go out together at the most
 
@@ -227,11 +228,18 @@ class Writer:
     def _send(self, messages: list[Message]) -> None:
         docs = wrap(self._stream, messages, self._store.clock.now())
         try:
-            self._patiently(lambda: self._store.append(docs))
+            self._patiently(lambda: self._append(docs))
         except BaseException:
             self._backlog.dropped(len(docs))
             raise
         self._backlog.stored(len(docs))
+
+    def _append(self, docs: list[Document]) -> None:
+        # One long try, not many short ones: what the driver repeats is stored once even if it is consumed meanwhile.
+        if self._patient and not self._closing.is_set():
+            self._store.append(docs, patience=_PATIENT)
+        else:
+            self._store.append(docs)
 
     def _flush(self, advice: str) -> None:
         with self._sending:
@@ -251,7 +259,7 @@ class Writer:
             if not batch:
                 return
             try:
-                call(lambda batch=batch: self._store.append(batch))  # type: ignore[misc]
+                call(lambda batch=batch: self._append(batch))  # type: ignore[misc]
             except BaseException:
                 self._failures += 1
                 raise

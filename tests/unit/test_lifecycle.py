@@ -168,12 +168,9 @@ def test_a_source_feeds_the_stream_while_it_is_consumed(stream: mb.Stream, url: 
     assert Source.ended.is_set(), 'the source ends with its consumer'
 
 
-_HANGS = pytest.mark.xfail(run=False, reason='stop() waits for the thread that it is called from, for ever')
-
-
 @pytest.mark.parametrize(('place', 'options'), [
-    ('function', {'executor': 'inline'}), pytest.param('function', {'executor': 'thread'}, marks=_HANGS),
-    ('sink', {'executor': 'thread'}), pytest.param('sink', {'executor': 'thread', 'timeout': 60}, marks=_HANGS)],
+    ('function', {'executor': 'inline'}), ('function', {'executor': 'thread'}),
+    ('sink', {'executor': 'thread'}), ('sink', {'executor': 'thread', 'timeout': 60})],
     ids=str)
 def test_a_function_may_stop_its_consumer(stream: mb.Stream, place: str, options: dict[str, Any]) -> None:
     """It must not wait there for itself."""

@@ -169,7 +169,7 @@ from minibatch.clock import SystemClock
 
 class Away:
     clock = SystemClock()
-    def append(self, docs):
+    def append(self, docs, patience=5.0):
         raise StoreUnavailable('MongoDB is away')
 
 writer = Writer(Away(), 'clicks', batchsize=100, linger=3600)
