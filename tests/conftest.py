@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name in _DEAR:
             if name in getattr(item, 'fixturenames', ()):
                 item.add_marker(pytest.mark.xdist_group(name))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a report travel from worker to worker although the test has printed half a character."""
+    report = yield
+    report.sections = [(name, _printable(text)) for name, text in report.sections]
+    if report.longrepr is not None and _printable(str(report.longrepr)) != str(report.longrepr):
+        report.longrepr = _printable(str(report.longrepr))
+    return report
+
+
+def _printable(text: str) -> str:
+    return text.encode(errors='backslashreplace').decode()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
