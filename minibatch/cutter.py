@@ -57,6 +57,7 @@ class Cutter:
         self._numbers = (1, 0)  # window numbers allocated and not used yet: first and last
         self._came = False
         self._stocked = False
+        self._unfinished = False  # the last cut was broken off in the middle
         self._pause = 0.01
         self._ask_at: float | None = None
         self._thread: threading.Thread | None = None
@@ -180,11 +181,16 @@ class Cutter:
         if most <= 0:
             self._ask_at = None
             return False
+        if self._unfinished:
+            # What was written down comes first; else its messages that are not marked yet went into later windows.
+            self.store.roll_forward(self.stream)
+        self._unfinished = True
         try:
             if self.emitter.hooked:
                 docs, more = self._cut_by_hooks(own)
             else:
                 docs, more = self._cut(own, most)
+            self._unfinished = False
         except LeaseLost as lost:
             log.debug('%s: %s', self.stream, lost)
             return self.renew()
