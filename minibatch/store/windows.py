@@ -6,6 +6,7 @@ went to somebody else: a normal outcome, after which there is nothing left to do
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ from minibatch.store import schema
 from minibatch.store.base import Base, in_seconds, marked, passing, verb
 from minibatch.store.record import Record, unpack_times
 from minibatch.store.schema import Document
+
+log = logging.getLogger('minibatch')
 
 READY, RUNNING, DONE, DEAD = (each.value for each in (
     WindowState.READY, WindowState.RUNNING, WindowState.DONE, WindowState.DEAD))
@@ -222,8 +225,10 @@ class Windows(Base):
                     mine = self.bury(record, error)
                 else:
                     mine = self.retry(record, error, 0)
-            except StoreUnavailable:
-                mine = False  # it is being committed or recovered right now, or MongoDB is away: the next round sees
+            except StoreUnavailable as failure:
+                # It is being committed or recovered right now, or MongoDB is away: the next round sees.
+                log.info('%s: window %s of a dead consumer could not be recovered yet: %s', stream, record.id, failure)
+                mine = False
             if mine:
                 recovered.append(record)
         return recovered
