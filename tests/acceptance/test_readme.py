@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.scripts import Person, get, taken
+from tests.support.scripts import Person, get, need_port
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,8 +67,7 @@ def test_an_example_prints_what_the_page_shows(person: Person, name: str) -> Non
 @pytest.mark.xdist_group('port 5000')
 def test_streaming_app(person: Person) -> None:
     """The app answers, consumes what its route appended, and says so on the pages that the README names."""
-    if taken(5000):
-        pytest.skip('port 5000, which the example uses, is taken on this machine')
+    need_port(5000)
     app = person.start('app.py', EXAMPLES['app.py'][0])
     app.wait_until(lambda: get('http://localhost:5000/health')[0] == 200)
     assert get('http://localhost:5000/visit/ann') == (200, 'hello ann\n')

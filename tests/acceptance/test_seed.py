@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.scripts import Person, get, taken
+from tests.support.scripts import Person, get, need_port
 from tests.support.waiting import wait_until
 
 # As it stands, but for the two imports that it leaves out.
@@ -193,8 +193,7 @@ print([(window.processed, window.data) for window in stream.window()])
 @pytest.mark.parametrize('source', [APP, APP_WITH_ROUTE], ids=['as it stands', 'with a route'])
 def test_streaming_app(person: Person, source: str) -> None:
     """``/status`` at the address that the document gives shows that the appended message was processed."""
-    if taken(5000):
-        pytest.skip('port 5000, which the example uses, is taken on this machine')
+    need_port(5000)
     app = person.start('app.py', source)
     status = 'http://localhost:5000/status'
     app.wait_until(lambda: get(status)[0] == 200)

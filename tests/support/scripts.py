@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from .mongod import die_with_parent
 from .waiting import wait_until
 
@@ -139,7 +141,21 @@ def get(url: str) -> tuple[int, str]:
         return 0, ''
 
 
-def taken(port: int) -> bool:
-    """Whether somebody listens on a port of this machine already."""
-    with socket.socket() as sock:
-        return sock.connect_ex(('127.0.0.1', port)) == 0
+def need_port(port: int, timeout: float = 20) -> None:
+    """Wait until a server could listen on a port of this machine, and skip the test if none can.
+
+    It is tried as servers do, since a mere connection of somebody else's may hold a port as well as a server.
+    """
+    def free() -> bool:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind(('127.0.0.1', port))
+                sock.listen()
+            except OSError:
+                return False
+        return True
+    try:
+        wait_until(free, timeout)
+    except AssertionError:
+        pytest.skip(f'port {port}, which the example uses, is taken on this machine')
