@@ -48,7 +48,7 @@ class Upkeep:
                          'started': self._started, 'workers': runner.executor.workers, 'every': self.every,
                          'rate': self._rate()})
         self.others = len(self.store.consumers_of(self.stream, alive_within=2 * self.every + 1)) - 1
-        if self.store.recover(self.stream, runner.options.max_attempts):
+        if self.store.recover(self.stream, runner.options.max_attempts, max(1.0, self.every)):
             runner.look()
         self.flush_counts()
         if runner.cutter.leads:
@@ -87,6 +87,7 @@ class Upkeep:
         if now >= self._sweep_at:
             self._sweep_at = now + 6 * self.every
             self.store.sweep(self.stream)
+            self.store.sweep_strays(self.stream)
             self.store.roll_forward(self.stream)
         if stream.max_age and now >= self._expire_at:
             self._expire_at = now + min(30.0, stream.max_age / 4) * random.uniform(0.5, 1.0)

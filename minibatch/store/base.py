@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from bson.binary import Binary
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
     AutoReconnect,
+    BulkWriteError,
     ConnectionFailure,
     ExecutionTimeout,
     OperationFailure,
@@ -32,6 +33,10 @@ T = TypeVar('T')
 #: Server errors that pass by themselves: interrupted, shutting down, stepping down, killed session, lost race, full.
 PASSING = frozenset({6, 7, 24, 50, 89, 91, 112, 134, 175, 189, 225, 237, 244, 251, 262, 317, 9001, 10107, 11600, 11601,
                      11602, 13435, 13436, 14031, 64, 100, 202, 290})
+
+
+#: Server error: a document with this key is there.
+DUPLICATE = 11000
 
 
 def passing(error: PyMongoError) -> bool:
@@ -113,6 +118,19 @@ class Base:
     def session(self) -> ClientSession:
         """A session of one's own, for one thread."""
         return self.client.start_session(causal_consistency=False)
+
+    def insert_missing(self, docs: Sequence[Document]) -> None:
+        """Insert messages into the buffer, except those that an earlier try has stored already."""
+        try:
+            # Never ordered: at the first message that is there, an ordered insert would stop.
+            self.buffer.insert_many(docs, ordered=False)
+        except BulkWriteError as error:
+            details = error.details or {}
+            if details.get('writeConcernErrors'):
+                raise StoreUnavailable('MongoDB stored the messages, but not yet on a majority of its members; '
+                                       'store them again when it is back, none will be doubled') from error
+            if any(each.get('code') != DUPLICATE for each in details.get('writeErrors', ())):
+                raise
 
     def kill_sessions(self, lsids: list[Any]) -> None:
         """End the open transactions of dead consumers, whose locks would otherwise stay for a minute or more.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pymongo
 from pymongo import ReturnDocument
-from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from minibatch.errors import IntegrityError, StoreUnavailable
 from minibatch.points import reached
@@ -18,7 +18,6 @@ from minibatch.store.schema import LIGHT, Document
 
 #: How long an append goes on by itself while MongoDB is away (an election takes 2 to 12 s) before it raises.
 APPEND_PATIENCE = 5.0
-_DUPLICATE = 11000
 
 
 class Streams(Base):
@@ -61,20 +60,7 @@ class Streams(Base):
                 return
             except DuplicateKeyError:
                 pass  # an earlier try has stored it; whether it is durable is asked below
-        try:
-            # Never ordered: at the first message that an earlier try has stored, an ordered insert would stop.
-            self.buffer.insert_many(docs, ordered=False)
-        except BulkWriteError as error:
-            self._already_there(error)
-
-    def _already_there(self, error: BulkWriteError) -> None:
-        """Accept a bulk in which only messages failed that an earlier try had stored; raise for all else."""
-        details = error.details or {}
-        if details.get('writeConcernErrors'):
-            raise StoreUnavailable('MongoDB stored the messages, but not yet on a majority of its members; '
-                                   'append them again when it is back, none will be doubled') from error
-        if any(each.get('code') != _DUPLICATE for each in details.get('writeErrors', ())):
-            raise error
+        self.insert_missing(docs)
 
     @verb
     def count_free(self, stream: str, limit: int = 0) -> int:

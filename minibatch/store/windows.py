@@ -7,10 +7,12 @@ went to somebody else: a normal outcome, after which there is nothing left to do
 from __future__ import annotations
 
 import logging
+import random
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pymongo
 from pymongo.client_session import ClientSession
 from pymongo.errors import PyMongoError
 
@@ -178,23 +180,48 @@ class Windows(Base):
         errors = {'$slice': [{'$concatArrays': [{'$ifNull': ['$errors', []]}, [{'$literal': error}]]}, -MAX_ERRORS]}
         update: list[Document] = [
             {'$set': change | {'errors': errors, 'moved': False}}, {'$unset': ['until', 'lsid']}]
-        if record.moved and record.n:
-            return self._restore(record, update)
-        return self.windows.update_one(_held([record]), update).modified_count == 1
-
-    def _restore(self, record: Record, update: list[Document]) -> bool:
-        """Fail a moved window, and put its messages back into the buffer, marked, where people look for them."""
-        with self.session() as session, session.start_transaction(write_concern=schema.MAJORITY):
-            mine = self.windows.update_one(_held([record]), update, session=session).modified_count == 1
-            if mine:
-                # Read again, since the function may have changed what it was given.
-                doc = self.windows.find_one({'_id': record.id}, {'data': 1}, session=session) or {}
-                self.buffer.insert_many([
-                    {'_id': each, 'stream': record.stream, 'created': created, 'data': data,
-                     'processed': True, 'window': record.id}
-                    for each, created, data in zip(record.ids(), unpack_times(record.times), doc['data'], strict=True)
-                ], session=session)
+        if record.moved and record.n and not self._put_back(record):
+            return False
+        mine = self.windows.update_one(_held([record]), update).modified_count == 1
+        if not mine and record.moved:
+            self._remove_strays(record.stream, [record.id])
         return mine
+
+    def _put_back(self, record: Record) -> bool:
+        """Copy a moved window's messages into the buffer, marked, where people look for them.
+
+        Before the window's state changes and not with it in a transaction: a rescuer that is killed inside of one
+        leaves locks that nobody can attribute to it, and its window to wait until the server ends it, a minute or
+        more. Copies that are there already are another's attempt at the same, and as good.
+        """
+        # Read again, since the function may have changed what it was given.
+        doc = self.windows.find_one(_held([record]), {'data': 1})
+        if doc is None:
+            return False
+        self.insert_missing([
+            {'_id': each, 'stream': record.stream, 'created': created, 'data': data, 'processed': True,
+             'window': record.id, 'copied': True}
+            for each, created, data in zip(record.ids(), unpack_times(record.times), doc['data'], strict=True)])
+        reached('fail:copied')
+        return True
+
+    def _remove_strays(self, stream: str, ids: Sequence[str]) -> None:
+        """Remove the copies of messages whose window was committed and is gone."""
+        there = {doc['_id'] for doc in self.windows.find({'_id': {'$in': list(ids)}}, {'_id': 1})}
+        gone = [each for each in ids if each not in there]
+        if gone:
+            self.buffer.delete_many(marked(stream, '') | {'window': {'$in': gone}, 'copied': True})
+
+    @verb
+    def sweep_strays(self, stream: str) -> None:
+        """Clean up after consumers that were killed between copying messages back and seeing the window committed."""
+        gone = self.buffer.aggregate([
+            {'$match': {'stream': stream, 'processed': True, 'window': {'$type': 'string'}}},
+            {'$group': {'_id': '$window'}},
+            {'$lookup': {'from': 'window', 'let': {'id': '$_id'}, 'as': 'there', 'pipeline': [
+                {'$match': {'$expr': {'$eq': ['$_id', '$$id']}}}, {'$project': {'_id': 1}}]}},
+            {'$match': {'there': []}}])
+        self._remove_strays(stream, [doc['_id'] for doc in gone])
 
     @verb
     def release(self, records: Sequence[Record]) -> int:
@@ -206,16 +233,22 @@ class Windows(Base):
             {'$unset': ['owner', 'token', 'until', 'lsid']}]).modified_count
 
     @verb
-    def recover(self, stream: str, max_attempts: int) -> list[Record]:
+    def recover(self, stream: str, max_attempts: int, within: float = 10.0) -> list[Record]:
         """Give windows whose consumer died back to the others; its attempt counts, so that no window kills for ever.
 
+        :param within: seconds to spend on it; what is locked or left over by then is for the next time
         :return: the windows recovered
         """
+        with pymongo.timeout(within):
+            return self._recover(stream, max_attempts)
+
+    def _recover(self, stream: str, max_attempts: int) -> list[Record]:
         query = {'stream': stream, 'state': RUNNING, '$expr': {'$lt': ['$until', '$$NOW']}}
         expired = [Record.from_document(doc) for doc in self.windows.find(query, limit=1000)]
         if not expired:
             return []
         self.kill_sessions([each.lsid for each in expired if each.lsid])
+        random.shuffle(expired)  # so that one which is locked and takes all the time does not hold up the same others
         recovered = []
         for record in expired:
             error = {'attempt': record.attempt, 'when': self.clock.now(), 'traceback': None,

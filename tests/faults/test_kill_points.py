@@ -19,7 +19,7 @@ MOVED = [
     'lead:taken', 'cut:found', 'cut:allocated', 'cut:deleted', 'cut:inserted', 'cut:committed', 'run:submitted',
     'run:done', 'sink:done', 'commit:before', 'commit:done',
 ]
-FAILED_ONCE = ['take:taken', 'clean:messages', 'clean:windows']
+FAILED_ONCE = ['fail:copied', 'take:taken', 'clean:messages', 'clean:windows']
 MARKED = [
     'cut:allocated', 'mark:intended', 'mark:marked', 'mark:advanced', 'mark:published', 'run:done', 'commit:done',
 ]

@@ -84,3 +84,7 @@ def test_a_whole_consumer_with_its_pool(world: World) -> None:
     world.wait_drained()
     assert zombie.alive, zombie.said[-3000:]
     world.judge()
+
+
+def test_who_puts_a_failed_window_back(world: World) -> None:
+    sleep_and_wake(world, 'fail:copied', function={'fault': 'raise', 'on': 't:5', 'attempts': 1})
