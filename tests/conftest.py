@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import mongod, oracle
+from tests.support import brokers, mongod, oracle
 from tests.support.world import World
 
 _numbers = itertools.count()
@@ -125,8 +125,58 @@ def world_of_three(trio: mongod.Deployment, dbname: str, tmp_path: Path) -> Iter
     world.close()
 
 
+@pytest.fixture(scope='session')
+def kafka_broker() -> Iterator[brokers.Kafka]:
+    with brokers.kafka() as broker:
+        yield broker
+
+
+@pytest.fixture
+def kafka(kafka_broker: brokers.Kafka) -> Iterator[brokers.Kafka]:
+    """A Kafka that may be broken; whatever the test breaks is repaired for the next one."""
+    kafka_broker.repair()
+    yield kafka_broker
+    kafka_broker.repair()
+
+
+@pytest.fixture(scope='session')
+def locked_kafka() -> Iterator[brokers.Kafka]:
+    """A Kafka that lets nobody in."""
+    with brokers.kafka(locked=True) as broker:
+        yield broker
+
+
+@pytest.fixture(scope='session')
+def mqtt_broker() -> Iterator[brokers.Mqtt]:
+    with brokers.mqtt() as broker:
+        yield broker
+
+
+@pytest.fixture
+def mqtt(mqtt_broker: brokers.Mqtt) -> Iterator[brokers.Mqtt]:
+    """An MQTT broker that may be broken."""
+    mqtt_broker.repair()
+    yield mqtt_broker
+    mqtt_broker.repair()
+
+
+@pytest.fixture(scope='session')
+def redis_broker() -> Iterator[brokers.Redis]:
+    with brokers.redis() as broker:
+        yield broker
+
+
+@pytest.fixture
+def redis(redis_broker: brokers.Redis) -> Iterator[brokers.Redis]:
+    """A Redis server that may be broken; it starts each test empty."""
+    redis_broker.repair()
+    redis_broker.restart_empty()
+    yield redis_broker
+    redis_broker.repair()
+
+
 #: Servers that are dear to start and that tests break: with pytest-xdist, all tests on one of them go to one worker.
-_DEAR = ('three_nodes', 'lonely', 'alone')
+_DEAR = ('three_nodes', 'lonely', 'alone', 'kafka_broker', 'locked_kafka', 'mqtt_broker', 'redis_broker')
 
 
 @pytest.hookimpl(tryfirst=True)
