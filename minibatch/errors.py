@@ -14,6 +14,7 @@
     ├── WindowError            one attempt at a window failed
     │   ├── WindowTimeout      the function ran longer than ``timeout``
     │   └── WorkerDied         the worker process died while it ran the function
+    ├── PositionMoved          somebody else has read a source on: start again from where it is
     ├── IntegrityError         documents contradict each other; nothing was changed
     └── MissingExtra           an optional package is not installed                  (also an ImportError)
 
@@ -80,6 +81,10 @@ class WindowTimeout(WindowError):
 
 class WorkerDied(WindowError):
     """The process that ran the function died: killed, out of memory, ``os._exit``."""
+
+
+class PositionMoved(MinibatchError):
+    """Another process has read a source on meanwhile; nothing was stored, and the source starts again from there."""
 
 
 class IntegrityError(MinibatchError):

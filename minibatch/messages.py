@@ -86,6 +86,35 @@ def convert(
     return messages, total
 
 
+def sift(rows: list[Any]) -> tuple[list[Message | Refused], int]:
+    """What to store of each of *rows*, or why it cannot be stored, and about the bytes that it takes.
+
+    Unlike :func:`convert` it may keep what it was given, so the rows must not be changed afterwards.
+
+    >>> sift([{'n': 1}, {'n': object()}])[0]
+    [{'n': 1}, Refused('data.n is a value of type object, which MongoDB cannot store; make it ... first')]
+
+    :param rows: mappings, or objects with fields
+    """
+    messages: list[Message | Refused] = []
+    total = 0
+    for start in range(0, len(rows), _GROUP):
+        group = rows[start:start + _GROUP]
+        size, _ = _plain(group) if len(group) > _FEW else (0, False)
+        if size:
+            messages += group
+            total += size
+            continue
+        converter = Converter()
+        for row in group:
+            try:
+                messages.append(converter.message(row))
+                total += converter.bytes
+            except Refused as refused:
+                messages.append(refused)
+    return messages, total
+
+
 def _plain(group: list[Any]) -> tuple[int, bool]:
     """The most bytes that *group* can take and whether it nests, if all in it is plain; (0, False) otherwise."""
     dicts: list[Any] = group

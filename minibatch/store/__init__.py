@@ -6,12 +6,12 @@ from minibatch.order import Claim, Order
 from minibatch.store.cut import Cut
 from minibatch.store.dead import Dead
 from minibatch.store.record import Record
-from minibatch.store.streams import Streams
+from minibatch.store.sources import Sources
 
 __all__ = ['Claim', 'Order', 'Record', 'Store']
 
 
-class Store(Streams, Cut, Dead):
+class Store(Sources, Cut, Dead):
     """The engine's database, by verbs.
 
     :param connection: from :func:`minibatch.connection.connect`; missing collections and indexes are created

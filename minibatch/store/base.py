@@ -96,6 +96,7 @@ class Base:
         self.buffer = self.db['buffer']
         self.windows = self.db['window']
         self.consumers = self.db['consumer']
+        self.sources = self.db['source']
         with self._ensuring:
             key = (id(self.client), connection.db.name)
             if key not in self._ensured:

@@ -10,6 +10,7 @@ names are ``'0'``, ``'1'``, and so on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from struct import Struct
 from typing import Any
 
@@ -74,6 +75,20 @@ def times(docs: Iterable[bytes]) -> bytes:
 def data(docs: Iterable[bytes]) -> list[bytes]:
     """``data`` of each, as a document."""
     return [doc[44:-1] for doc in docs]
+
+
+def wrapped(stream: str, created: datetime, ids: Sequence[Any], blobs: Sequence[bytes]) -> list[RawBSONDocument]:
+    """Messages for the buffer whose data are documents as BSON already; as what the engine's own writers store.
+
+    >>> wrapped('clicks', datetime(2026, 1, 1), [bson.ObjectId()], [bson.encode({'n': 1})])[0]['data']['n']
+    1
+    """
+    head = bson.encode({'stream': stream, 'created': created}, codec_options=CODEC)[4:-1]
+    tail = bson.encode({'processed': False, 'window': None})[4:]
+    size = 4 + len(_ID) + 12 + len(head) + len(_DATA) + len(tail)
+    pack, before = _LENGTH.pack, head + _DATA
+    return [RawBSONDocument(b''.join((pack(size + len(blob)), _ID, id_.binary, before, blob, tail)))
+            for id_, blob in zip(ids, blobs, strict=True)]
 
 
 def with_data(document: Document, blobs: Sequence[bytes]) -> RawBSONDocument:

@@ -1,4 +1,4 @@
-"""The four collections: their names, their indexes, and how they are read and written.
+"""The five collections: their names, their indexes, and how they are read and written.
 
 ``buffer`` is clustered on ``_id`` where the server can do that (MongoDB 5.3 and later): one B-tree less for each
 message to enter and to leave, worth 1.4 to 1.6 times the drain rate (``docs/design/why-this-protocol.md``).
@@ -53,8 +53,9 @@ def ensure(db: Database[Any]) -> bool:
 
     :return: whether the buffer is clustered
     """
-    there = set(db.list_collection_names(filter={'name': {'$in': ['stream', 'buffer', 'window', 'consumer']}}))
-    for name in ('stream', 'window', 'consumer'):
+    plain = ('stream', 'window', 'consumer', 'source')
+    there = set(db.list_collection_names(filter={'name': {'$in': ['buffer', *plain]}}))
+    for name in plain:
         if name not in there:
             _create(db, name)
     if 'buffer' not in there:
