@@ -8,7 +8,11 @@
     │   └── EmbeddedError      the embedded MongoDB is missing or does not start
     ├── StoreUnavailable       MongoDB went away in the middle of something          (also a ConnectionError)
     ├── InvalidMessage         a message that cannot be stored; nothing was          (also a ValueError)
-    │   └── MessageTooLarge
+    │   ├── MessageTooLarge
+    │   └── Unfit              it does not fit the schema that it was to have
+    ├── CodecError             a codec cannot do it: what it was given stays         (also a ValueError)
+    │   ├── Undecodable        bytes from outside that are no message
+    │   └── Unencodable        a message that cannot be written as bytes
     ├── BacklogFull            ``max_backlog`` is reached and the stream is set to raise
     ├── LeaseLost              somebody else does this work now: drop it, touch nothing
     ├── WindowError            one attempt at a window failed
@@ -61,6 +65,38 @@ class InvalidMessage(MinibatchError, ValueError):
 
 class MessageTooLarge(InvalidMessage):
     """A message above the size that MongoDB can store (16 MB less 16 KB for what the engine adds)."""
+
+
+class Unfit(InvalidMessage):
+    """A message that does not fit the schema it was to have.
+
+    :ivar field: which field, for example ``user.tags[3]``; empty if it is the message as a whole
+    :ivar reason: what is wrong with it, a sentence of which the field is the subject
+    """
+
+    def __init__(self, text: str, *, field: str = '', reason: str = '') -> None:
+        super().__init__(text, path=f'data.{field}' if field else 'data')
+        self.field, self.reason = field, reason or text
+
+
+class CodecError(MinibatchError, ValueError):
+    """Bytes and messages that a codec cannot turn into each other.
+
+    :ivar reason: why, in one line that does not repeat the payload
+    """
+
+    @property
+    def reason(self) -> str:
+        """What it says."""
+        return str(self)
+
+
+class Undecodable(CodecError):
+    """Bytes that are no message; a source keeps them as a dead letter and goes on."""
+
+
+class Unencodable(CodecError):
+    """A message that cannot be written as bytes; it fails the attempt at its window."""
 
 
 class BacklogFull(MinibatchError):
