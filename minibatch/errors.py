@@ -19,6 +19,9 @@
     │   ├── WindowTimeout      the function ran longer than ``timeout``
     │   └── WorkerDied         the worker process died while it ran the function
     ├── PositionMoved          somebody else has read a source on: start again from where it is
+    ├── HistoryLost            where a source was to go on is gone upstream          (also a LookupError)
+    ├── AccessRefused          a bridge's other end refuses the credentials          (also a PermissionError)
+    ├── DeliveryFailed         a sink's other end did not confirm a result           (also a ConnectionError)
     ├── IntegrityError         documents contradict each other; nothing was changed
     └── MissingExtra           an optional package is not installed                  (also an ImportError)
 
@@ -121,6 +124,22 @@ class WorkerDied(WindowError):
 
 class PositionMoved(MinibatchError):
     """Another process has read a source on meanwhile; nothing was stored, and the source starts again from there."""
+
+
+class HistoryLost(MinibatchError, LookupError):
+    """The position that a source has stored is gone upstream: what came after it may be lost. Nothing was appended.
+
+    Sources take ``on_history_lost``: ``'fail'`` raises this, ``'resume'`` goes on with what is there, ``'rescan'`` reads
+    all that is there once more.
+    """
+
+
+class AccessRefused(MinibatchError, PermissionError):
+    """The server at the other end of a source or a sink refuses the credentials, or what they were used for."""
+
+
+class DeliveryFailed(MinibatchError, ConnectionError):
+    """The server at the other end of a sink did not confirm all of a window's result; the window is tried again."""
 
 
 class IntegrityError(MinibatchError):
