@@ -34,6 +34,7 @@ False
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from minibatch.convert import Converter
@@ -131,6 +132,17 @@ class BoundSink(Sink, Protocol):
 
     def bind(self, database: Database[Any]) -> None:
         """Called once, before the first window, with the database of the stream."""
+
+
+def spread(message: Any, expand: bool) -> Sequence[Any]:
+    """The single messages of a result: those of a list if *expand* is true, else the result itself.
+
+    >>> spread([{'n': 1}, {'n': 2}], True)
+    [{'n': 1}, {'n': 2}]
+    >>> spread([{'n': 1}, {'n': 2}], False), spread({'n': 1}, True)
+    ([[{'n': 1}, {'n': 2}]], [{'n': 1}])
+    """
+    return message if expand and isinstance(message, (list, tuple)) else [message]
 
 
 def as_document(message: Any) -> dict[str, Any]:

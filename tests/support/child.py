@@ -1,7 +1,7 @@
 """The program of a child process: ``python -m tests.support.child '{"role": "consumer", ...}'``.
 
-Roles: ``consumer`` runs ``mb.streaming``, ``producer`` appends. At a point named in ``at`` the process kills, stops or
-delays itself, so that a fault happens after exactly that step. Options:
+Roles: ``consumer`` runs ``mb.streaming``, ``producer`` appends, ``source`` attaches a bridge. At a point named in ``at``
+the process kills, stops or delays itself, so that a fault happens after exactly that step. Options:
 
 * ``url``, ``stream``, ``log``: where
 * ``at``: ``[{"point": name, "do": "kill" | "stop" | "exit" | "sleep", "nth": 1, "seconds": 1}]``
@@ -10,6 +10,7 @@ delays itself, so that a fault happens after exactly that step. Options:
 * consumer: ``options`` for ``mb.streaming``, ``function`` (see :mod:`tests.support.functions`), ``sink``:
   ``plain``, ``exactly_once``, or a plain one that fails: ``{"fail": ...}``
 * producer: ``name``, ``count``, ``batch``, ``pause``, ``options`` for ``mb.stream``
+* source: ``adapter`` (``module:class``), whose ``make`` gets ``config`` and ``options``
 """
 
 from __future__ import annotations
@@ -112,7 +113,24 @@ def producer(config: dict[str, Any], log: Log) -> None:
     log.write('produced', name=name)
 
 
-ROLES: dict[str, Callable[[dict[str, Any], Log], None]] = {'consumer': consumer, 'producer': producer}
+def source(config: dict[str, Any], log: Log) -> None:
+    import importlib
+
+    import minibatch as mb
+
+    module, _, name = config['adapter'].partition(':')
+    adapter: Any = importlib.import_module(module)
+    for each in name.split('.'):
+        adapter = getattr(adapter, each)
+    stream = mb.stream(config['stream'], url=config['url'])
+    made = adapter.make(config['config'], **(config.get('options') or {}))
+    log.write('started', stream=config['stream'])
+    stream.attach(made, background=False)
+    log.write('ended')
+
+
+ROLES: dict[str, Callable[[dict[str, Any], Log], None]] = {
+    'consumer': consumer, 'producer': producer, 'source': source}
 
 
 def main(config: dict[str, Any]) -> None:
