@@ -37,6 +37,10 @@ MAX_GROUP = 10_000
 BUFFER_INDEX = IndexModel([('stream', 1), ('processed', 1), ('window', 1), ('_id', 1)], name='state')
 #: Consumers that died are forgotten after an hour.
 CONSUMER_INDEX = IndexModel([('beat', 1)], name='beat', expireAfterSeconds=3600)
+#: Name of the source whose parts are the keys of batches that were appended once; they are forgotten after a day.
+ONCE = 'minibatch:once'
+ONCE_INDEX = IndexModel([('at', 1)], name='once', expireAfterSeconds=24 * 3600,
+                        partialFilterExpression={'name': ONCE})
 WINDOW_INDEX = IndexModel([('stream', 1), ('state', 1), ('seq', 1)], name='state')
 
 
@@ -66,6 +70,7 @@ def ensure(db: Database[Any]) -> bool:
     db['buffer'].create_indexes([BUFFER_INDEX])
     db['window'].create_indexes([WINDOW_INDEX])
     db['consumer'].create_indexes([CONSUMER_INDEX])
+    db['source'].create_indexes([ONCE_INDEX])
     return 'clusteredIndex' in db['buffer'].options()
 
 

@@ -51,6 +51,7 @@ BRIDGEHEAD: dict[str, tuple[str, ...]] = {
     'minibatch.contrib.reading': ('coerce', 'convert', 'messages', 'refused'),
     'minibatch.contrib.intake': ('backlog', 'ids', 'store'),
     'minibatch.contrib.inlet': (),
+    'minibatch.contrib.once': ('backlog', 'ids', 'messages', 'store'),
 }
 #: Bridges to MongoDB itself, and what knows its documents.
 MONGO_BRIDGES = ('minibatch.contrib.mongodb', 'minibatch.contrib.reading')

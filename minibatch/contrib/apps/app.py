@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from flask import Flask, Response
 
 from minibatch.contrib.apps.consumer import Consumer
 from minibatch.contrib.apps.health import Probe, judge
+from minibatch.contrib.apps.ingest import ingest as ingest_of
 from minibatch.contrib.apps.server import Server
 from minibatch.contrib.apps.worker import inside
 from minibatch.errors import OptionError
@@ -35,6 +36,8 @@ class StreamingApp(Flask):
     :param import_name: as for Flask; by default the module that creates the app
     :param url: of MongoDB; by default as :func:`minibatch.connectdb` finds it
     :param streams: names of streams to report on besides those that the consumers read
+    :param ingest: take messages at ``POST /streams/<name>``: ``True``, or a dict of options of
+        :class:`minibatch.contrib.apps.ingest.Ingest` such as ``{'token': 'secret'}``; by default there is no such page
     :param options: of Flask
 
     >>> app = StreamingApp()
@@ -46,7 +49,7 @@ class StreamingApp(Flask):
     """
 
     def __init__(self, import_name: str | None = None, *, url: str | None = None, streams: Sequence[str] = (),
-                 **options: Any) -> None:
+                 ingest: bool | Mapping[str, Any] = False, **options: Any) -> None:
         if import_name is None:
             import_name = str(sys._getframe(1).f_globals.get('__name__', '__main__'))
         super().__init__(import_name, **options)
@@ -57,6 +60,9 @@ class StreamingApp(Flask):
         self._probe = Probe(self.url)
         self.add_url_rule('/status', 'minibatch_status', self._status_page)
         self.add_url_rule('/health', 'minibatch_health', self._health_page)
+        self._ingest = ingest_of(self.url, ingest)
+        if self._ingest is not None:
+            self.add_url_rule('/streams/<path:name>', 'minibatch_ingest', self._ingest.page, methods=['POST'])
         atexit.register(self.stop_streaming)
 
     def start_streaming(self, consumer: Callable[..., Any], *, backoff: float = 0.5, max_backoff: float = 30.0,
@@ -114,7 +120,7 @@ class StreamingApp(Flask):
         :param port: 0 for any free one
         :param options: of waitress, such as ``threads``
         """
-        server = Server(self, host, port, **options)
+        server = self._server(host, port, options)
         server.start()
         return server
 
@@ -134,7 +140,7 @@ class StreamingApp(Flask):
         if debug is not None:
             self.debug = bool(debug)
         try:
-            server = Server(self, host or '127.0.0.1', 5000 if port is None else port, **options)
+            server = self._server(host or '127.0.0.1', 5000 if port is None else port, options)
             print(f' * {self.name} at {server.url}, its status at {server.url}/status; Ctrl-C stops it',  # noqa: T201
                   file=sys.stderr, flush=True)
             with self._signals(server):
@@ -142,6 +148,15 @@ class StreamingApp(Flask):
                 self.stop_streaming()
         finally:
             self.stop_streaming()
+
+    def _server(self, host: str, port: int, options: dict[str, Any]) -> Server:
+        if self._ingest is not None:
+            options = {'threads': 16, **options}  # they wait for MongoDB, and /health must not wait for them
+        server = Server(self, host, port, **options)
+        if self._ingest is not None and not self._ingest.guarded and server.host not in ('127.0.0.1', '::1'):
+            log.warning('whoever can reach %s:%d may append to the streams: give ingest a token', server.host,
+                        server.port)
+        return server
 
     @contextmanager
     def _signals(self, server: Server) -> Iterator[None]:
