@@ -3,7 +3,7 @@
 Producers anywhere call ``stream.append(...)``; consumers anywhere are decorated functions that receive windows.
 """
 
-from minibatch.api import make_emitter, stream, streaming
+from minibatch.api import make_emitter, source, stream, streaming
 from minibatch.connection import authenticated_url, connectdb
 from minibatch.errors import (
     BacklogFull,
@@ -50,6 +50,7 @@ __all__ = [
     'authenticated_url',
     'connectdb',
     'make_emitter',
+    'source',
     'stream',
     'streaming',
 ]

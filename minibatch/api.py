@@ -14,6 +14,7 @@ from minibatch import worker
 from minibatch.errors import OptionError, did_you_mean
 from minibatch.models import Stream, check_name
 from minibatch.runner import Runner
+from minibatch.sinks import one_sink
 from minibatch.window.base import Options, WindowEmitter
 from minibatch.window.count import CountWindow
 from minibatch.window.fixed import FixedTimeWindow
@@ -45,6 +46,29 @@ def stream(name: str, url: str | None = None, **options: Any) -> Stream:
     known = set(inspect.signature(Stream.get_or_create).parameters) - {'name', 'url'}
     _refuse_unknown(options, known)
     return Stream.get_or_create(name, url=url, **options)
+
+
+def source(rows: Any, name: str | None = None) -> Any:
+    """Make a source of anything that can be iterated over, to be given to ``stream.attach`` or as ``source=``.
+
+    With a *name*, the number of items that are in the stream is stored together with them. Attached again, also in
+    another process and after a crash, it passes over as many, so that each item is in the stream exactly once,
+    provided that it yields the same items in the same order each time. Without one it starts at the beginning.
+
+    :param rows: an iterable, or a function that makes one. What it yields and is no mapping becomes ``{'value': it}``
+    :param name: 1 to 200 characters
+    :raises minibatch.errors.OptionError: it is no iterable
+
+    >>> numbers = stream('docs-source')
+    >>> numbers.attach(source([1, 2], name='two'), background=False)
+    >>> numbers.attach(source([1, 2, 3], name='two'), background=False)
+    >>> [message.data['value'] for message in numbers.buffer()]
+    [1, 2, 3]
+    >>> numbers.clear()
+    3
+    """
+    from minibatch.contrib.iterables import IterableSource
+    return IterableSource(rows, name)
 
 
 class streaming:
@@ -160,7 +184,7 @@ def make_emitter(name: str, fn: Function, **options: Any) -> WindowEmitter:
     keep = bool(options.pop('keep', False))
     target = Stream.get_or_create(name, url=options.pop('url', None))
     emitter = cls(target, emitfn=fn, interval=interval, executor=options.pop('executor', None), max_workers=workers,
-                  sink=_one_sink(sink), queue=options.pop('queue', None), emit_empty=options.pop('emit_empty', None),
+                  sink=one_sink(sink), queue=options.pop('queue', None), emit_empty=options.pop('emit_empty', None),
                   **options)
     emitter.keep, emitter.options = keep or emitter.keep, running
     bind = getattr(emitter.sink, 'bind', None)
@@ -220,40 +244,6 @@ def _refuse_unknown(options: dict[str, Any], known: set[str]) -> None:
     for option in options:
         if option not in known:
             raise OptionError(f'there is no option {option!r}{did_you_mean(option, known)}')
-
-
-class _Sinks:
-    """Several sinks as one: all must take a result."""
-
-    def __init__(self, sinks: list[Any]) -> None:
-        self._sinks = sinks
-
-    def put(self, message: Any) -> None:
-        for sink in self._sinks:
-            getattr(sink, 'put', sink)(message)
-
-    def flush(self) -> None:
-        for sink in self._sinks:
-            if hasattr(sink, 'flush'):
-                sink.flush()
-
-    def bind(self, database: Any) -> None:
-        for sink in self._sinks:
-            if hasattr(sink, 'bind'):
-                sink.bind(database)
-
-
-def _one_sink(sink: Any) -> Any:
-    if not isinstance(sink, (list, tuple)):
-        sinks = [sink]
-    else:
-        sinks = list(sink)
-        if any(getattr(each, 'exactly_once', False) for each in sinks) and len(sinks) > 1:
-            raise OptionError('an exactly-once sink commits together with the window, so it must be the only sink')
-    for each in sinks:
-        if each is not None and not callable(getattr(each, 'put', each)):
-            raise OptionError(f'a sink is an object with put(message), or a callable, not {each!r}')
-    return sinks[0] if len(sinks) == 1 else _Sinks(sinks)
 
 
 _running: weakref.WeakSet[WindowEmitter] = weakref.WeakSet()

@@ -57,7 +57,14 @@ class Delivery:
         return dict(self.session.session_id) if self.session else None
 
     def close(self) -> None:
-        """End what it holds open."""
+        """Close the sink, which opens again if it is used again, and end what is held open."""
+        sink = self.emitter.sink
+        if hasattr(sink, 'put') and hasattr(sink, 'close'):
+            try:
+                self._guarded(sink.close)
+            except Exception as error:
+                log.warning('%s: the sink could not be closed: %s: %s', self.emitter.stream_name,
+                            type(error).__name__, error)
         if self._guard is not None:
             self._guard.shutdown(wait=False)
         if self.session is not None:

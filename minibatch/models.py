@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -34,6 +35,8 @@ from minibatch.errors import OptionError
 from minibatch.states import StreamStatus, WindowState
 from minibatch.store import Store
 from minibatch.writer import Writer
+
+log = logging.getLogger('minibatch')
 
 #: The stream whose emitter is asking, as (mongoengine alias, name): its ``Buffer.objects`` sees that stream only.
 _SCOPE: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar('minibatch-scope', default=None)
@@ -227,17 +230,37 @@ class Stream(Document):
     def attach(self, source: Any, background: bool = True) -> threading.Thread | None:
         """Feed the stream from a source: an object with ``stream(stream)`` and ``cancel()``, or any iterable.
 
-        :param background: in a thread of its own, which is returned; else until the source ends
+        What an iterable yields and is no mapping becomes ``{'value': it}``; what cannot be stored becomes a dead letter
+        and stops nothing. See :func:`minibatch.source` for one that goes on where it was.
+
+        :param background: in a thread of its own, which is returned; an error there is logged, and ends the source.
+            Else until the source ends, and an error is raised.
+        :raises minibatch.errors.OptionError: it is no source
+
+        >>> import minibatch
+        >>> stream = minibatch.stream('docs-attach')
+        >>> stream.attach(range(3), background=False)
+        >>> [message.data for message in stream.buffer()]
+        [{'value': 0}, {'value': 1}, {'value': 2}]
+        >>> stream.clear()
+        3
         """
-        feed: Callable[[], Any] = (lambda: source.stream(self)) if hasattr(source, 'stream') else (
-            lambda: self.writer.feed(source))
+        from minibatch.contrib.iterables import as_source
+        source = as_source(source)
         if not background:
-            feed()
+            source.stream(self)
             return None
-        thread = threading.Thread(target=feed, name=f'minibatch-source-{self.name}', daemon=True)
+        thread = threading.Thread(target=self._feed, args=(source,), name=f'minibatch-source-{self.name}', daemon=True)
         self._sources.append((source, thread))
         thread.start()
         return thread
+
+    def _feed(self, source: Any) -> None:
+        try:
+            source.stream(self)
+        except Exception:
+            log.exception('stream %r: its source %r has ended with an error; what came before is in the stream, and it '
+                          'is not attached any more', self.name, source)
 
     @property
     def _sources(self) -> list[tuple[Any, threading.Thread]]:
@@ -247,8 +270,7 @@ class Stream(Document):
     def stop(self) -> None:
         """End attached sources, and store what ``batchsize`` has collected."""
         for source, _ in self._sources:
-            if hasattr(source, 'cancel'):
-                source.cancel()
+            source.cancel()
         with self._making:
             if self._writer is not None:
                 self._writer.close()  # before waiting for the sources: one may be held up by a full stream

@@ -23,7 +23,6 @@ T = TypeVar('T')
 _SHORTEST, _LONGEST = 0.1, 5.0  # seconds between two tries while MongoDB is away
 _PATIENT = 60.0  # seconds that one try may take with on_unavailable='wait'
 _LAST = 10.0  # seconds that the end of the process waits for a batch which is on its way
-_FEED = 1000  # messages of a live source that go out together at the most
 
 
 class _Stopped(MinibatchError):
@@ -93,7 +92,7 @@ class Writer:
         :raises StoreUnavailable: MongoDB is away; the text says what became of the message
         """
         if self._batchsize > 1:
-            self._gather(row, self._batchsize)
+            self._gather(row)
             return
         self._check_open()
         messages, _ = convert(self._stream, (row,))
@@ -132,26 +131,6 @@ class Writer:
             self._backlog.dropped(reserved)
         return total
 
-    def feed(self, rows: Iterable[Any]) -> int:
-        """Append the messages of a live source as they come, until it ends or the writer is closed.
-
-        They are sent at least every *linger* seconds, even while the source has nothing to say, and as many at a
-        time as have come by then; :meth:`extend` would wait for more.
-
-        :param rows: any iterable of mappings or of objects with fields
-        :return: how many
-        :raises: as :meth:`append` does
-        """
-        total = 0
-        try:
-            for row in rows:
-                self._gather(row, max(self._batchsize, _FEED))
-                total += 1
-        except _Stopped:
-            return total
-        self.flush()
-        return total
-
     def flush(self) -> None:
         """Send what waits; it is durable when this returns.
 
@@ -184,7 +163,7 @@ class Writer:
         with self._lock:
             return len(self._batch) + len(self._waiting)
 
-    def _gather(self, row: Any, batchsize: int) -> None:
+    def _gather(self, row: Any) -> None:
         self._check_open()
         messages, size = convert(self._stream, (row,))
         if self._failures:
@@ -199,7 +178,7 @@ class Writer:
             # Their ids are made here, under the lock and once: they keep the order of appending.
             self._waiting += wrap(self._stream, messages, self._store.clock.now())
             self._bytes += size
-            full = len(self._waiting) >= batchsize or self._bytes >= MOST_BYTES
+            full = len(self._waiting) >= self._batchsize or self._bytes >= MOST_BYTES
             ask, self._asked = not self._asked, True
         if ask:
             lingering.ask(self, self._linger)

@@ -43,15 +43,10 @@ from typing import Any
 
 from minibatch.contrib.intake import NOWHERE, Durable, Intake, Item, Part
 from minibatch.contrib.reading import Reader
-from minibatch.contrib.reconnect import Stopped
+from minibatch.contrib.reconnect import GRACE, Stopped
 from minibatch.errors import OptionError, PositionMoved
 
 __all__ = ['Durable', 'Inlet', 'Stopped']
-
-#: Seconds that the end of a cancelled source waits for what is in hand to be stored.
-GRACE = 0.7
-
-
 class Inlet:
     """Appends to a stream what a source reads. Any number of threads may add; one thread stores.
 

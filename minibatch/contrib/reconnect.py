@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 SHORTEST, LONGEST = 0.1, 5.0
 
 
+#: Seconds that the end of a cancelled source waits for what it has in hand.
+GRACE = 0.7
+
+
 class Stopped(Exception):
     """Somebody has cancelled the source while it was waiting; :func:`persist` ends quietly at this."""
 
@@ -74,3 +78,35 @@ def persist(session: Callable[[Callable[[], None]], None], who: str, *, cancelle
                             who, type(error).__name__, error)
         cancelled.wait(delay * random.uniform(0.5, 1.0))
         delay = min(delay * 2, longest)
+
+
+def detached(call: Callable[[], None], cancelled: threading.Event) -> None:
+    """Call something that may not notice a cancel, such as a generator, or a driver that waits for its server.
+
+    It runs in a thread of its own. When *cancelled* is set it has 0.7 s to come to its end; then it is left alone, and
+    ends with the process, or when it tries to add something.
+
+    :raises Exception: what *call* raises
+
+    >>> detached(lambda: threading.Event().wait(0.01) and None, threading.Event())
+    """
+    ended = threading.Event()
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except Stopped:
+            pass
+        except BaseException as error:
+            raised.append(error)
+        finally:
+            ended.set()
+
+    threading.Thread(target=run, name='minibatch-source', daemon=True).start()
+    while not ended.wait(0.05):
+        if cancelled.is_set():
+            ended.wait(GRACE)
+            break
+    if raised and not cancelled.is_set():
+        raise raised[0]

@@ -1,7 +1,7 @@
 """The program of a child process: ``python -m tests.support.child '{"role": "consumer", ...}'``.
 
-Roles: ``consumer`` runs ``mb.streaming``, ``producer`` appends, ``source`` attaches a bridge. At a point named in ``at``
-the process kills, stops or delays itself, so that a fault happens after exactly that step. Options:
+Roles: ``consumer`` runs ``mb.streaming``, ``producer`` appends, ``source`` attaches a bridge. At a point named in
+``at`` the process kills, stops or delays itself, so that a fault happens after exactly that step. Options:
 
 * ``url``, ``stream``, ``log``: where
 * ``at``: ``[{"point": name, "do": "kill" | "stop" | "exit" | "sleep", "nth": 1, "seconds": 1}]``

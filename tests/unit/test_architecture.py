@@ -28,7 +28,7 @@ LAYERS = (
     ('messages', 'chunks', 'linger', 'backlog', 'writer', 'dead'),
     ('models', 'status'),
     ('window', 'worker', 'lanes', 'process', 'processes', 'pools', 'executor'),
-    ('delivery', 'housekeeping', 'upkeep', 'cutter', 'runner', 'signals'),
+    ('delivery', 'housekeeping', 'upkeep', 'cutter', 'runner', 'signals', 'sinks'),
     ('api',),
     ('testing', 'contrib', 'demo'),
     ('cli', '__main__'),
@@ -61,7 +61,7 @@ PUBLIC = [
     'BacklogFull', 'Batch', 'Buffer', 'ConnectError', 'CountWindow', 'EmbeddedError', 'FixedTimeWindow',
     'IntegrityError', 'InvalidMessage', 'LeaseLost', 'MessageTooLarge', 'MinibatchError', 'MissingExtra', 'OptionError',
     'RelaxedTimeWindow', 'StoreUnavailable', 'Stream', 'Window', 'WindowEmitter', 'WindowError', 'WindowTimeout',
-    'WorkerDied', 'authenticated_url', 'connectdb', 'make_emitter', 'stream', 'streaming',
+    'WorkerDied', 'authenticated_url', 'connectdb', 'make_emitter', 'source', 'stream', 'streaming',
 ]
 
 #: Names that programs import from elsewhere than the top.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -266,20 +265,6 @@ def test_close_ends_an_endless_extend(store: Recorder) -> None:
     writer.close()
     thread.join(20)
     assert f'the first {len(store.stored):,} messages of this call were stored' in str(result[0])
-
-
-def test_a_live_source_is_stored_while_it_is_silent(store: Recorder) -> None:
-    source: queue.Queue[Any] = queue.Queue()
-    writer = Writer(store, 'clicks', linger=0.02)
-    thread, result = in_thread(lambda: writer.feed(iter(source.get, None)))
-    for row in rows(3):
-        source.put(row)
-    wait_until(lambda: store.stored == [0, 1, 2], what='what came so far to be stored')
-    writer.close()
-    source.put({'i': 3})
-    thread.join(10)
-    assert result == [3]
-    assert store.stored == [0, 1, 2]
 
 
 # -- options
