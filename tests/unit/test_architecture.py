@@ -52,9 +52,10 @@ BRIDGEHEAD: dict[str, tuple[str, ...]] = {
     'minibatch.contrib.intake': ('backlog', 'ids', 'store'),
     'minibatch.contrib.inlet': (),
     'minibatch.contrib.once': ('backlog', 'ids', 'messages', 'store'),
+    'minibatch.contrib.mongodb': (),
 }
 #: Bridges to MongoDB itself, and what knows its documents.
-MONGO_BRIDGES = ('minibatch.contrib.mongodb', 'minibatch.contrib.reading')
+MONGO_BRIDGES = ('minibatch.contrib.mongodb', 'minibatch.contrib.omegaml', 'minibatch.contrib.reading')
 
 #: What ``import minibatch as mb`` gives, in full. A name added or removed here is a change of the public surface.
 PUBLIC = [
@@ -70,7 +71,15 @@ PROMISED = {
     'minibatch.window': ['WindowEmitter', 'CountWindow', 'FixedTimeWindow', 'RelaxedTimeWindow'],
     'minibatch.contrib.mongodb': ['MongoSink'],
     'minibatch.contrib.apps': ['StreamingApp'],
+    'minibatch.contrib.apps.omegaml': ['StreamingApp'],
     'minibatch.contrib.base': ['Source', 'Sink'],
+    'minibatch.contrib.codecs': ['Avro', 'Base64', 'Codec', 'Gzip', 'Json', 'Msgpack', 'Pickle', 'Raw', 'Text', 'codec',
+                                 'register', 'registered'],
+    'minibatch.contrib.files': ['FileSource', 'FileSink'],
+    'minibatch.contrib.inlet': ['Inlet', 'Stopped'],
+    'minibatch.contrib.omegaml': ['DatasetSource', 'DatasetSink'],
+    'minibatch.contrib.reconnect': ['persist'],
+    'minibatch.contrib.schemas': ['checker'],
     'minibatch.clock': ['Clock', 'ManualClock'],
     'minibatch.embedded': ['start', 'stop', 'status'],
     'minibatch.cli': ['main'],
