@@ -28,7 +28,8 @@ lint: $(VENV)/installed-dev
 	@$(BIN)/mypy --strict minibatch
 
 docs: $(VENV)/installed-dev
-	@$(BIN)/python -m pytest minibatch tests/unit/test_docs.py tests/acceptance/test_readme.py tests/acceptance/test_seed.py $(ARGS)
+	@$(BIN)/python -m pytest minibatch tests/unit/test_docs.py tests/acceptance/test_readme.py \
+	    tests/acceptance/test_bridge_pages.py tests/acceptance/test_seed.py $(ARGS)
 
 bench: $(VENV)/installed-dev
 	@$(BIN)/python -m benchmarks $(ARGS)

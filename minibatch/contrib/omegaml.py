@@ -92,9 +92,13 @@ class DatasetSource:
         self.cancelled.set()
 
     def _session(self, inlet: Inlet, up: Any) -> None:
-        done = int(inlet.open() or 0)
+        done, last = int(inlet.open() or 0), None
         while not self.cancelled.is_set():
-            rows = rows_of(self.datasets.get(self.dataset))
+            count = self._count()
+            if count is not None and count == last:
+                self.cancelled.wait(self.interval)
+                continue
+            rows, last = rows_of(self.datasets.get(self.dataset)), count
             up()
             if len(rows) < done:
                 done = self._lost(inlet, len(rows), done)
@@ -107,6 +111,16 @@ class DatasetSource:
             if not self.follow:
                 return
             self.cancelled.wait(self.interval)
+
+    def _count(self) -> int | None:
+        """How many documents hold the dataset, which is cheap to ask; ``None`` if it is not known to be held by any."""
+        collection, metadata = (getattr(self.datasets, name, None) for name in ('collection', 'metadata'))
+        if not callable(collection) or not callable(metadata):
+            return None
+        meta = metadata(self.dataset)
+        if meta is None or str(meta.kind) not in _KIND_OF:
+            return None
+        return int(collection(self.dataset).estimated_document_count())
 
     def _lost(self, inlet: Inlet, there: int, done: int) -> int:
         if self.on_history_lost == 'fail':

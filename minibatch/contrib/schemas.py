@@ -1,6 +1,6 @@
 """Typed records: what a message has to look like, said by a dataclass, a pydantic model or a JSON Schema.
 
->>> from dataclasses import dataclass
+>>> from dataclasses import dataclass, field
 >>> from minibatch.contrib.schemas import checker
 >>> @dataclass
 ... class Reading:
@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import field  # noqa: F401  for the example above
 from typing import Any
 
 from minibatch.contrib.records import record

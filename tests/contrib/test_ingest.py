@@ -455,6 +455,40 @@ def test_an_app_that_is_killed_stores_each_batch_once(person: Person, url: str) 
     print(f'{len(repeats)} batches were answered as repeated')
 
 
+DYING = """\
+import os, signal
+from minibatch import points
+def on_point(name):
+    if name == 'POINT':
+        os.kill(os.getpid(), signal.SIGKILL)
+points.on_point = on_point
+""" + APP
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(('point', 'code'), [
+    ('source:opened', 202), ('source:moved', 202), ('source:inserted', 202), ('source:committed', 200)])
+def test_a_request_whose_app_was_killed_is_repeated_at_once(person: Person, url: str, point: str, code: int) -> None:
+    """The transaction that the dead app has left open is ended; otherwise it would hold its locks for a minute."""
+    port = free_port()
+    page, body = f'http://127.0.0.1:{port}/streams/clicks', [{'n': n} for n in range(10)]
+    mb.stream('clicks', url=url)
+
+    def sent() -> Answer | None:
+        try:
+            return post(page, body, Idempotency_Key='a')
+        except (OSError, http.client.HTTPException):
+            return None
+    app = person.start('dying.py', DYING.replace('PORT', str(port)).replace('POINT', point))
+    wait_until(lambda: sent() is None and app.process.poll() is not None, 30, what='the app to be killed')
+    person.start('app.py', APP.replace('PORT', str(port)))
+    started = time.monotonic()
+    answer = wait_until(sent, 30)
+    assert answer.code == code
+    assert time.monotonic() - started < 15
+    assert stored(mb.stream('clicks', url=url)) == body
+
+
 # -- MongoDB away
 
 

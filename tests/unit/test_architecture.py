@@ -59,10 +59,11 @@ MONGO_BRIDGES = ('minibatch.contrib.mongodb', 'minibatch.contrib.omegaml', 'mini
 
 #: What ``import minibatch as mb`` gives, in full. A name added or removed here is a change of the public surface.
 PUBLIC = [
-    'BacklogFull', 'Batch', 'Buffer', 'ConnectError', 'CountWindow', 'EmbeddedError', 'FixedTimeWindow',
-    'IntegrityError', 'InvalidMessage', 'LeaseLost', 'MessageTooLarge', 'MinibatchError', 'MissingExtra', 'OptionError',
-    'RelaxedTimeWindow', 'StoreUnavailable', 'Stream', 'Window', 'WindowEmitter', 'WindowError', 'WindowTimeout',
-    'WorkerDied', 'authenticated_url', 'connectdb', 'make_emitter', 'source', 'stream', 'streaming',
+    'AccessRefused', 'BacklogFull', 'Batch', 'Buffer', 'CodecError', 'ConnectError', 'CountWindow', 'DeliveryFailed',
+    'EmbeddedError', 'FixedTimeWindow', 'HistoryLost', 'IntegrityError', 'InvalidMessage', 'LeaseLost',
+    'MessageTooLarge', 'MinibatchError', 'MissingExtra', 'OptionError', 'PositionMoved', 'RelaxedTimeWindow',
+    'StoreUnavailable', 'Stream', 'Undecodable', 'Unencodable', 'Unfit', 'Window', 'WindowEmitter', 'WindowError',
+    'WindowTimeout', 'WorkerDied', 'authenticated_url', 'connectdb', 'make_emitter', 'source', 'stream', 'streaming',
 ]
 
 #: Names that programs import from elsewhere than the top.
@@ -198,6 +199,12 @@ def test_the_public_names_are_these() -> None:
     assert sorted(minibatch.__all__) == sorted(PUBLIC)
     for name in PUBLIC:
         assert hasattr(minibatch, name), name
+
+
+def test_every_error_is_public() -> None:
+    errors = [name for name, thing in vars(importlib.import_module('minibatch.errors')).items()
+              if isinstance(thing, type) and issubclass(thing, minibatch.MinibatchError)]
+    assert [name for name in errors if name not in PUBLIC] == []
 
 
 @pytest.mark.parametrize(('module', 'name'), [(module, name) for module, names in PROMISED.items() for name in names])
