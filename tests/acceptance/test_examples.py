@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import uuid
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from tests.support.brokers import Mqtt
 from tests.support.mongod import free_port
 from tests.support.scripts import Person, get
 from tests.support.waiting import wait_until
@@ -28,5 +33,30 @@ def test_the_app_counts_each_visit_once(tmp_path: Path, url: str) -> None:
         os.kill(app.process.pid, signal.SIGTERM)
         app.end()
         wait_until(lambda: not person.processes(), 60, what='the consumer to end')
+    finally:
+        person.leave()
+
+
+def test_mqtt_to_mongodb(tmp_path: Path, url: str, mqtt: Mqtt, db: Any) -> None:
+    """A topic of the test's own; each reading is in one of the means."""
+    pytest.importorskip('paho.mqtt.client')
+    from tests.support import mqtt as other
+    source = (ROOT / 'examples/mqtt_to_mongodb.py').read_text(encoding='utf-8')
+    assert len(source.splitlines()) < 30
+    top = f'sensors-{uuid.uuid4().hex}'
+    assert "'sensors/+/climate'" in source
+    person = Person(tmp_path, url)
+    try:
+        example = person.start('mqtt_to_mongodb.py', source.replace('sensors/', f'{top}/'), MQTT=mqtt.url)
+        example.wait_until(lambda: db.source.find_one({'position.topics': [[f'{top}/+/climate', 1]]}))
+        for n in range(25):
+            other.send(mqtt, f'{top}/{"hall" if n % 5 else "attic"}/climate', [b'{"celsius": %d}' % n])
+        example.wait_until(lambda: sum(mean['of'] for mean in db.climate_means.find()) == 25)
+        for sensor, numbers in (('hall', [n for n in range(25) if n % 5]), ('attic', range(0, 25, 5))):
+            means = list(db.climate_means.find({'sensor': sensor}))
+            assert sum(mean['of'] for mean in means) == len(numbers)
+            assert round(sum(mean['celsius'] * mean['of'] for mean in means)) == sum(numbers)
+        os.kill(example.process.pid, signal.SIGTERM)
+        example.end()
     finally:
         person.leave()

@@ -71,6 +71,7 @@ PROMISED = {
     'minibatch.models': ['Stream', 'Buffer', 'Window'],
     'minibatch.window': ['WindowEmitter', 'CountWindow', 'FixedTimeWindow', 'RelaxedTimeWindow'],
     'minibatch.contrib.mongodb': ['MongoSink'],
+    'minibatch.contrib.mqtt': ['MQTTSource', 'MQTTSink'],
     'minibatch.contrib.apps': ['StreamingApp'],
     'minibatch.contrib.apps.omegaml': ['StreamingApp'],
     'minibatch.contrib.base': ['Source', 'Sink'],
