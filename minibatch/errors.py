@@ -20,7 +20,7 @@
     │   └── WorkerDied         the worker process died while it ran the function
     ├── PositionMoved          somebody else has read a source on: start again from where it is
     ├── HistoryLost            where a source was to go on is gone upstream          (also a LookupError)
-    ├── AccessRefused          a bridge's other end refuses the credentials          (also a PermissionError)
+    ├── AccessRefused          a bridge's other end refuses the credentials
     ├── DeliveryFailed         a sink's other end did not confirm a result           (also a ConnectionError)
     ├── IntegrityError         documents contradict each other; nothing was changed
     └── MissingExtra           an optional package is not installed                  (also an ImportError)
@@ -134,7 +134,7 @@ class HistoryLost(MinibatchError, LookupError):
     """
 
 
-class AccessRefused(MinibatchError, PermissionError):
+class AccessRefused(MinibatchError):
     """The server at the other end of a source or a sink refuses the credentials, or what they were used for."""
 
 

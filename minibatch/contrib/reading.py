@@ -90,7 +90,8 @@ class Reader:
 
     def _row(self, raw: Any, meta: Any) -> Any:
         try:
-            row = raw if self._decode is None else self._decode(raw)
+            # None is no bytes but the lack of them, such as a tombstone's of Kafka.
+            row = raw if self._decode is None or raw is None else self._decode(raw)
             if self._check is not None:
                 row = self._check(row)
             return row if self._shape is None else self._shape(row, meta)
