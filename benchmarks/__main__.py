@@ -10,14 +10,14 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from benchmarks import appends, backlog, drain, idle, latency, report
+from benchmarks import appends, backlog, bridges, drain, idle, latency, report
 from benchmarks.figures import Figures, progress
 from benchmarks.server import connected, environment, server
 
 BUSY = 0.3
 """Load for each processor from which on a run is not worth much."""
 
-PARTS = (appends.PART, drain.PART, latency.PART, idle.PART, backlog.PART)
+PARTS = (appends.PART, drain.PART, latency.PART, idle.PART, backlog.PART, bridges.PART)
 
 
 def numbers(text: str) -> list[int]:
@@ -70,6 +70,8 @@ def measure(chosen: argparse.Namespace, url: str, client: MongoClient[dict[str, 
         idle.run(figures, url, client, seconds=20 * share, reps=chosen.reps)
     if backlog.PART in chosen.parts:
         backlog.run(figures, url, client, long=chosen.long, reps=chosen.reps)
+    if bridges.PART in chosen.parts:
+        bridges.run(figures, url, client, messages=int(100_000 * share), reps=chosen.reps)
 
 
 def interrupt(signum: int, frame: Any) -> None:

@@ -47,7 +47,7 @@ def _compare(figures: Figures, server: str, client: MongoClient[dict[str, Any]],
     stream = mb.stream(name, url=database_url(server, MINIBATCH_DB))
     stream.append({'n': -1})
     database = client[MINIBATCH_DB]
-    twin, bare = _twins(database['buffer'])
+    twin, bare = twins(database['buffer'])
     sides: dict[str, Callable[[Documents, Documents], object]] = {
         MINIBATCH: lambda plain, _: stream.append(plain[0]) if chunk == 1 else stream.extend(plain),
         RAW: lambda _, whole: _insert(twin, whole),
@@ -80,7 +80,7 @@ def _insert(collection: Collection[dict[str, Any]], documents: Documents) -> Non
         collection.insert_many(documents)
 
 
-def _twins(buffer: Collection[dict[str, Any]]) -> tuple[Collection[dict[str, Any]], Collection[dict[str, Any]]]:
+def twins(buffer: Collection[dict[str, Any]]) -> tuple[Collection[dict[str, Any]], Collection[dict[str, Any]]]:
     """A collection with the clustering and the indexes that the buffer has, and one without its indexes."""
     options = {key: value for key, value in buffer.options().items() if key == 'clusteredIndex'}
     twin, bare = buffer.database['append_twin'], buffer.database['append_bare']

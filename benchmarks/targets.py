@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import appends, backlog, drain, idle, latency
+from benchmarks import appends, backlog, bridges, drain, idle, latency
 from benchmarks.figures import BARE, HANDWRITTEN, MINIBATCH, ORIGINAL, RAW, Figures
 
 PROUD = 40_000 / 95_000
@@ -38,7 +38,7 @@ class Target:
 
 def targets() -> list[Target]:
     """All of them, in the order of the parts."""
-    return _appends() + _drains() + _rest()
+    return _appends() + _drains() + _rest() + _bridges()
 
 
 def _appends() -> list[Target]:
@@ -90,4 +90,12 @@ def _rest() -> list[Target]:
           for other in (10_000, 100_000)),
         *(Target(f'memory at a backlog of 1,000,000 to that at {other:,}', of_backlogs(backlog.MEMORY, other), 1.2,
                  at_least=False) for other in (10_000, 100_000)),
+    ]
+
+
+def _bridges() -> list[Target]:
+    return [
+        Target(f'{case}: minibatch to a {bridges.LOOP}',
+               lambda f, case=case: f.ratio(bridges.PART, case, bridges.UNIT, MINIBATCH, bridges.LOOP), 0.7)  # type: ignore[misc]
+        for case in (bridges.KAFKA_SOURCE, bridges.KAFKA_SINK, bridges.MONGO_SOURCE)
     ]

@@ -72,6 +72,7 @@ PROMISED = {
     'minibatch.window': ['WindowEmitter', 'CountWindow', 'FixedTimeWindow', 'RelaxedTimeWindow'],
     'minibatch.contrib.mongodb': ['MongoSink'],
     'minibatch.contrib.mqtt': ['MQTTSource', 'MQTTSink'],
+    'minibatch.contrib.kafka': ['KafkaSource', 'KafkaSink'],
     'minibatch.contrib.apps': ['StreamingApp'],
     'minibatch.contrib.apps.omegaml': ['StreamingApp'],
     'minibatch.contrib.base': ['Source', 'Sink'],
