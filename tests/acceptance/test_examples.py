@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.brokers import Mqtt
+from tests.support.brokers import Mqtt, Redis
 from tests.support.mongod import free_port
 from tests.support.scripts import Person, get
 from tests.support.waiting import wait_until
@@ -35,6 +35,28 @@ def test_the_app_counts_each_visit_once(tmp_path: Path, url: str) -> None:
         wait_until(lambda: not person.processes(), 60, what='the consumer to end')
     finally:
         person.leave()
+
+
+def test_changes_to_redis(tmp_path: Path, url: str, redis: Redis, db: Any) -> None:
+    """Each paid order once; in any order, since windows are worked on at the same time."""
+    client = pytest.importorskip('redis').Redis(port=redis.direct)
+    source = (ROOT / 'examples/changes_to_redis.py').read_text(encoding='utf-8')
+    assert len(source.splitlines()) < 30
+    person = Person(tmp_path, url)
+    try:
+        example = person.start('changes_to_redis.py', source, REDIS=redis.url)
+        example.wait_until(lambda: db.source.find_one({'name': {'$regex': '^changes:'}, 'position': {'$ne': None}}))
+        for n in range(25):
+            db.shop_orders.insert_one({'_id': n, 'items': ['tea'] * n, 'paid': n != 7})
+        example.wait_until(lambda: client.xlen('shipping') >= 24)
+        entries = [json.loads(fields[b'data']) for _, fields in client.xrange('shipping')]
+        assert sorted(entries, key=lambda entry: len(entry['items'])) == [
+            {'order': str(n), 'items': ['tea'] * n} for n in range(25) if n != 7]
+        os.kill(example.process.pid, signal.SIGTERM)
+        example.end()
+    finally:
+        person.leave()
+        client.close()
 
 
 def test_mqtt_to_mongodb(tmp_path: Path, url: str, mqtt: Mqtt, db: Any) -> None:

@@ -73,6 +73,8 @@ PROMISED = {
     'minibatch.contrib.mongodb': ['MongoSink'],
     'minibatch.contrib.mqtt': ['MQTTSource', 'MQTTSink'],
     'minibatch.contrib.kafka': ['KafkaSource', 'KafkaSink'],
+    'minibatch.contrib.celery': ['CeleryEventSource'],
+    'minibatch.contrib.redis': ['RedisSource', 'RedisSink'],
     'minibatch.contrib.apps': ['StreamingApp'],
     'minibatch.contrib.apps.omegaml': ['StreamingApp'],
     'minibatch.contrib.base': ['Source', 'Sink'],
