@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.brokers import Mqtt, Redis
+from tests.support.brokers import Kafka, Mqtt, Redis
 from tests.support.mongod import free_port
 from tests.support.scripts import Person, get
 from tests.support.waiting import wait_until
@@ -33,6 +33,32 @@ def test_the_app_counts_each_visit_once(tmp_path: Path, url: str) -> None:
         os.kill(app.process.pid, signal.SIGTERM)
         app.end()
         wait_until(lambda: not person.processes(), 60, what='the consumer to end')
+    finally:
+        person.leave()
+
+
+def test_kafka_to_kafka(tmp_path: Path, url: str, kafka: Kafka) -> None:
+    """Topics of the names in the example; whoever reads the other one finds every visit, once."""
+    source = (ROOT / 'examples/kafka_to_kafka.py').read_text(encoding='utf-8')
+    assert len(source.splitlines()) < 30
+    visits, counts = kafka.topic(2), kafka.topic(2)
+    for name, topic in (("KafkaSource('visits'", f'KafkaSource({visits!r}'), ("'visits-per-page'", repr(counts))):
+        assert name in source
+        source = source.replace(name, topic)
+    pages = ['/', '/shop', '/', '/about'] * 10
+    kafka.send(visits, [json.dumps({'page': page}).encode() for page in pages])
+    person = Person(tmp_path, url)
+    try:
+        example = person.start('kafka_to_kafka.py', source, KAFKA=kafka.url)
+
+        def counted() -> int:
+            return sum(json.loads(record.value)['visits'] for record in kafka.read(counts, 0))
+        example.wait_until(lambda: counted() == len(pages))
+        records = [json.loads(record.value) for record in kafka.read(counts, 1)]
+        assert {page: sum(r['visits'] for r in records if r['page'] == page) for page in pages} == {
+            '/': 20, '/shop': 10, '/about': 10}
+        os.kill(example.process.pid, signal.SIGTERM)
+        example.end()
     finally:
         person.leave()
 
@@ -78,32 +104,6 @@ def test_mqtt_to_mongodb(tmp_path: Path, url: str, mqtt: Mqtt, db: Any) -> None:
             means = list(db.climate_means.find({'sensor': sensor}))
             assert sum(mean['of'] for mean in means) == len(numbers)
             assert round(sum(mean['celsius'] * mean['of'] for mean in means)) == sum(numbers)
-        os.kill(example.process.pid, signal.SIGTERM)
-        example.end()
-    finally:
-        person.leave()
-
-
-def test_kafka_to_kafka(tmp_path: Path, url: str, kafka: Kafka) -> None:
-    """Topics of the names in the example; whoever reads the other one finds every visit, once."""
-    source = (ROOT / 'examples/kafka_to_kafka.py').read_text(encoding='utf-8')
-    assert len(source.splitlines()) < 30
-    visits, counts = kafka.topic(2), kafka.topic(2)
-    for name, topic in (("KafkaSource('visits'", f'KafkaSource({visits!r}'), ("'visits-per-page'", repr(counts))):
-        assert name in source
-        source = source.replace(name, topic)
-    pages = ['/', '/shop', '/', '/about'] * 10
-    kafka.send(visits, [json.dumps({'page': page}).encode() for page in pages])
-    person = Person(tmp_path, url)
-    try:
-        example = person.start('kafka_to_kafka.py', source, KAFKA=kafka.url)
-
-        def counted() -> int:
-            return sum(json.loads(record.value)['visits'] for record in kafka.read(counts, 0))
-        example.wait_until(lambda: counted() == len(pages))
-        records = [json.loads(record.value) for record in kafka.read(counts, 1)]
-        assert {page: sum(r['visits'] for r in records if r['page'] == page) for page in pages} == {
-            '/': 20, '/shop': 10, '/about': 10}
         os.kill(example.process.pid, signal.SIGTERM)
         example.end()
     finally:
