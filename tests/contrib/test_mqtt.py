@@ -121,7 +121,7 @@ def test_a_message_has_its_topic_and_more(mqtt: Mqtt, stream: mb.Stream, db: Any
     assert data(db) == [
         {'topic': f'{topic}/a/x', 'payload': {'n': 0}, 'qos': 1, 'retain': True},
         {'topic': f'{topic}/b', 'payload': [1, 2], 'qos': 1, 'retain': False},
-        {'topic': f'{topic}/b/c/d', 'payload': 3, 'qos': 0, 'retain': False},
+        {'topic': f'{topic}/b/c/d', 'payload': 3, 'qos': 0 if mqtt.mosquitto else 1, 'retain': False},
         {'topic': f'{topic}/a/x', 'payload': 'grün', 'qos': 1, 'retain': False}]
 
 
@@ -167,8 +167,11 @@ def test_topics_come_and_go_with_a_name(mqtt: Mqtt, db: Any, topic: str, again: 
     wait_until(lambda: data(db))
     for each in (one, two, three):
         other.send(mqtt, each, [b'"new"'])
-    wait_until(lambda: len(data(db)) >= 3)
-    assert [(each['topic'], each['payload']) for each in data(db)] == [(two, 'kept'), (two, 'new'), (three, 'new')]
+    wait_until(lambda: any(each['topic'] == three for each in data(db)))
+    found = [(each['topic'], each['payload']) for each in data(db)]
+    if not mqtt.mosquitto:  # rumqttd goes on after UNSUBSCRIBE
+        found = [each for each in found if each[0] != one]
+    assert found == [(two, 'kept'), (two, 'new'), (three, 'new')]
 
 
 # -- once
@@ -269,7 +272,8 @@ def test_a_full_stream_keeps_the_connection(mqtt: Mqtt, db: Any, topic: str, aga
     with running(again(), lambda window: got.extend(each['payload'] for each in window.data), size=10):
         wait_until(lambda: len(got) >= 200, 30)
     assert got == list(range(200))
-    assert interrupted(caplog) == []
+    if mqtt.mosquitto:  # rumqttd answers to nothing, not even to a ping, while it waits for acknowledgements
+        assert interrupted(caplog) == []
 
 
 def test_a_broker_that_freezes(mqtt: Mqtt, stream: mb.Stream, db: Any, topic: str, caplog: pytest.LogCaptureFixture,
@@ -302,15 +306,23 @@ def test_a_broker_that_forgets(mqtt: Mqtt, stream: mb.Stream, db: Any, topic: st
     assert len(data(db)) == 2
 
 
-def test_a_wrong_password(mqtt: Mqtt, stream: mb.Stream) -> None:
+def test_a_wrong_password(mqtt: Mqtt, stream: mb.Stream, caplog: pytest.LogCaptureFixture) -> None:
     url = mqtt.url.replace('secret', 'wr0ng')
-    with pytest.raises(AccessRefused, match=r"refuses user 'ann'.*look at the user and the password") as caught:
-        stream.attach(MQTTSource(url, 'a'), background=False)
-    assert 'wr0ng' not in str(caught.value)
-    with pytest.raises(AccessRefused, match="refuses user 'ann'"):
-        MQTTSink(url, 'a').put({'n': 1})
-    with pytest.raises(AccessRefused, match='refuses a client without a user'):
-        MQTTSink(f'mqtt://{mqtt.address}', 'a').put({'n': 1})
+    sink = MQTTSink(url, 'a')
+    if mqtt.mosquitto:
+        with pytest.raises(AccessRefused, match=r"refuses user 'ann'.*look at the user and the password"):
+            stream.attach(MQTTSource(url, 'a'), background=False)
+        with pytest.raises(AccessRefused, match="refuses user 'ann'") as caught:
+            sink.put({'n': 1})
+        with pytest.raises(AccessRefused, match='refuses a client without a user'):
+            MQTTSink(f'mqtt://{mqtt.address}', 'a').put({'n': 1})
+    else:  # it hangs up
+        stream.attach(MQTTSource(url, 'a'))
+        wait_until(lambda: interrupted(caplog))
+        assert 'ends the connection without an answer, as some brokers do at a wrong password' in caplog.text
+        with pytest.raises(DeliveryFailed, match='without an answer') as caught:  # type: ignore[assignment]
+            sink.put({'n': 1})
+    assert 'wr0ng' not in str(caught.value) + caplog.text
 
 
 def test_nobody_there(stream: mb.Stream, caplog: pytest.LogCaptureFixture) -> None:

@@ -193,6 +193,7 @@ class Link:
 
     def _run(self) -> None:
         wish, client = self.wish, self._client
+        tick = min(1.0, wish.keepalive / 5)  # seconds by which a ping may be late
         failure: BaseException | None = None
         try:
             if wish.protocol == '5':
@@ -208,7 +209,7 @@ class Link:
                     break
                 if self._closing:  # before it was connected, so that there was nobody to say good-bye to
                     client.disconnect()
-                code = client.loop(1.0 if self.connected else 0.2)
+                code = client.loop(tick if self.connected else 0.2)
             failure = self._why(code)
         except Exception as error:  # of the network, of TLS
             failure = error if isinstance(error, OSError) else ConnectionError(f'{type(error).__name__}: {error}')
@@ -225,8 +226,8 @@ class Link:
         what = self._said or paho.error_string(code).rstrip('.')
         if self.connected:
             return ConnectionError(f'the connection to {self.wish.address} is lost: {what}')
-        return OtherVersion(f'{self.wish.address} ends the connection without an answer (over MQTT '
-                            f'{self.wish.protocol}: {what})')
+        return OtherVersion(f'{self.wish.address} ends the connection without an answer, as some brokers do at a wrong '
+                            f'password, too (over MQTT {self.wish.protocol}: {what})')
 
     def _ask(self, question: Callable[[Any], tuple[Any, int | None]]) -> int | None:
         client = self._client

@@ -22,6 +22,8 @@ WINDOW, INDEX = 'minibatch-window', 'minibatch-index'
 _MOST, _OVERHEAD = 268_435_455, 100
 #: Most messages on their way.
 _AHEAD = 1000
+#: Bytes from which on a broker may hang up since a message is too large for it.
+_LARGE = 100_000
 _NOT_AUTHORIZED, _TOO_LARGE = 0x87, 0x95
 
 
@@ -105,8 +107,7 @@ class MQTTSink:
             self._waiting.extend(ready)
             self._publish(link)
         except OSError as error:
-            self._give_up()
-            raise self._failed(str(error)) from error
+            raise self._lost(error) from error
 
     def flush(self) -> None:
         """Wait until the broker has acknowledged all that was put.
@@ -126,12 +127,11 @@ class MQTTSink:
                     left = len(self._waiting) + len(self._sent)
                     raise self._failed(f'{left} of {total} messages were not acknowledged within {self.timeout:g} s')
             self._largest = 0
-        except OSError as error:
-            large = f' (the largest message takes {self._largest:,} bytes; it may be more than the broker takes)'
+        except DeliveryFailed:
             self._give_up()
-            if isinstance(error, DeliveryFailed):
-                raise
-            raise self._failed(f'{error}{large if self._largest > 100_000 else ""}') from error
+            raise
+        except OSError as error:
+            raise self._lost(error) from error
         except BaseException:
             self._give_up()
             raise
@@ -194,6 +194,12 @@ class MQTTSink:
         self._largest = 0
         if link is not None:
             link.close()
+
+    def _lost(self, error: OSError) -> DeliveryFailed:
+        large = f' (the largest message takes {self._largest:,} bytes; it may be more than the broker takes)'
+        hint = large if self._largest > _LARGE else ''
+        self._give_up()
+        return self._failed(f'{error}{hint}')
 
     def _failed(self, what: str) -> DeliveryFailed:
         return DeliveryFailed(f'{self!r}: {what}; the window is not committed and will be tried again')
