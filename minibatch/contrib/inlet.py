@@ -79,7 +79,7 @@ class Inlet:
         self._news = threading.Condition()  # guards what follows
         self._parts: dict[str, Part] = {}
         self._hand: deque[Item] = deque()
-        self._since = 0.0
+        self._since = self._end = 0.0
         self._rush = self._closed = self._busy = self._lost = False
         self._opening: str | None = None
         self._opened: dict[str, Part] = {}
@@ -128,6 +128,11 @@ class Inlet:
         with self._news:
             return key in self._open_part(part).recent
 
+    def keys(self, part: str = '') -> list[Any]:
+        """The keys that an open part remembers, oldest first; lists among them come back as tuples."""
+        with self._news:
+            return list(self._open_part(part).recent)
+
     def add(self, raw: Any, position: Any = NOWHERE, *, part: str = '', meta: Any = None, token: Any = None,
             key: Any = None) -> None:
         """Take one message. It waits while there is no room: the stream is full, or MongoDB is away.
@@ -147,16 +152,18 @@ class Inlet:
         self._take((raw,), (position,), part, (meta,), (token,), (key,))
 
     def extend(self, raws: Sequence[Any], positions: Sequence[Any], *, part: str = '',
-               metas: Sequence[Any] | None = None, tokens: Sequence[Any] | None = None) -> None:
+               metas: Sequence[Any] | None = None, tokens: Sequence[Any] | None = None,
+               keys: Sequence[Any] | None = None) -> None:
         """Take many messages of one part, as :meth:`add` does; cheaper than one by one.
 
         :param raws: the messages
         :param positions: of each
         :param metas: of each, for ``shape``
         :param tokens: of each
+        :param keys: of each; ``None`` for one that need not be remembered
         """
         none = (None,) * len(raws)
-        self._take(raws, positions, part, metas or none, tokens or none, none)
+        self._take(raws, positions, part, metas or none, tokens or none, keys or none)
 
     def advance(self, position: Any, *, part: str = '', token: Any = None) -> None:
         """Note that a part was read on to *position* without a message; stored like one."""
@@ -166,7 +173,7 @@ class Inlet:
         """Wait until all that was added is stored.
 
         :param timeout: seconds to wait at the most
-        :return: whether all is stored. A cancelled source waits for 0.7 s and no longer: what is not stored then
+        :return: whether all is stored. A cancelled source waits for 0.4 s and no longer: what is not stored then
             has not been acknowledged either, and comes again.
         :raises PositionMoved: as for :meth:`add`
         """
@@ -176,8 +183,8 @@ class Inlet:
             self._news.notify_all()
             while (self._hand or self._busy) and self._error is None:
                 if self._cancelled.is_set():
-                    until = min(time.monotonic() + GRACE, until or float('inf'))
-                    if not self._news.wait_for(self._settled, max(until - time.monotonic(), 0)):
+                    self._end = self._end or time.monotonic() + GRACE
+                    if not self._news.wait_for(self._settled, max(self._end - time.monotonic(), 0)):
                         return False
                 elif until is not None and time.monotonic() > until:
                     return False

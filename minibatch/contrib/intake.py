@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import uuid
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: Most bytes in a transaction, about.
 MOST_BYTES = 4 * 1024 * 1024
+#: From how many keys on a part writes them into a page.
+PAGE = 1000
 
 
 class _Nowhere:
@@ -47,7 +50,13 @@ class Durable(NamedTuple):
 
 @dataclass(eq=False)
 class Part:
-    """A part of a source, as far as it is stored; and the keys of what was added lately."""
+    """A part of a source, as far as it is stored; and the keys of what was added lately.
+
+    :ivar most: how many keys to remember at least
+    :ivar recent: those keys, those of messages in hand too
+    :ivar noted: the keys that are in the part's own document
+    :ivar pages: the documents that hold the others, oldest first, and how many each has
+    """
 
     name: str
     id: str
@@ -56,6 +65,8 @@ class Part:
     most: int
     recent: dict[Any, None] = field(default_factory=dict)
     pending: list[Any] = field(default_factory=list)
+    noted: list[Any] = field(default_factory=list)
+    pages: list[tuple[str, int]] = field(default_factory=list)
 
     def remember(self, key: Any) -> None:
         """Note a key; the oldest one goes."""
@@ -63,6 +74,20 @@ class Part:
         self.recent[key] = None
         while len(self.recent) > self.most:
             del self.recent[next(iter(self.recent))]
+
+    def moved(self, move: Move, ahead: int) -> list[str]:
+        """Note that a move was made; the pages that are not needed any more."""
+        self.version, self.position, self.pending = move.version + ahead, move.position, list(move.pending)
+        if move.page is None:
+            self.noted += move.recent
+            return []
+        self.noted = []
+        self.pages.append((move.page_id, len(move.page)))
+        left, old = sum(n for _, n in self.pages), []
+        while self.pages and left - self.pages[0][1] >= self.most:
+            left -= self.pages[0][1]
+            old.append(self.pages.pop(0)[0])
+        return old
 
 
 #: Part, position, raw, meta, token, key.
@@ -94,8 +119,10 @@ class Intake:
         last = doc.get('last')
         if last is not None:  # what comes now sorts after what is there, also if it comes within the same second
             ids.take(0, last.generation_time.replace(tzinfo=None) + timedelta(seconds=1))
-        keys = [tuple(key) if isinstance(key, list) else key for key in doc['recent']]
-        return Part(part, doc['_id'], doc['version'], doc['position'], recents, dict.fromkeys(keys), doc['pending'])
+        keys = [key for _, page in doc['pages'] for key in page] + doc['recent']
+        recent = dict.fromkeys(tuple(key) if isinstance(key, list) else key for key in keys[-recents:])
+        return Part(part, doc['_id'], doc['version'], doc['position'], recents, recent, doc['pending'], doc['recent'],
+                    [(page, len(keys)) for page, keys in doc['pages']])
 
     def close(self, busy: bool) -> None:
         """End the session, unless the thread is still in the middle of something: then it ends with the process."""
@@ -165,7 +192,10 @@ class Intake:
         ahead = 1 if self._store.transactions else 2
         for move in moves:
             part = next(item[0] for item in items if item[0] is not None and item[0].id == move.id)
-            part.version, part.position, part.pending = move.version + ahead, move.position, list(move.pending)
+            old = part.moved(move, ahead)
+            if old:
+                with contextlib.suppress(StoreUnavailable):
+                    self._store.drop_pages(old)
             positions[part.name] = move.position
         return Durable(positions, [item[4] for item in items if item[4] is not None])
 
@@ -201,8 +231,10 @@ class Intake:
 
     def _move(self, part: Part, items: Sequence[Item], given: Sequence[Any]) -> Move:
         position = next((item[1] for item in reversed(items) if item[1] is not NOWHERE), part.position)
-        return Move(id=part.id, version=part.version, position=position, most=part.most, ids=given,
-                    recent=[item[5] for item in items if item[5] is not None], pending=part.pending[len(given):])
+        recent = [item[5] for item in items if item[5] is not None]
+        page = [*part.noted, *recent] if len(part.noted) + len(recent) >= PAGE else None
+        return Move(id=part.id, version=part.version, position=position, recent=recent, page=page, ids=given,
+                    pending=part.pending[len(given):])
 
     def _letter(self, item: Item, why: Unreadable) -> Letter:
         part, position = item[0], item[1]

@@ -50,17 +50,16 @@ class IterableSource:
 
     def _pump(self, inlet: Inlet) -> None:
         rows = iter(self.rows() if callable(self.rows) and not isinstance(self.rows, Iterable) else self.rows)
-        if self.name is None:
-            for row in rows:
-                inlet.add(row)
-                if self.cancelled.is_set():
-                    break
-            return
-        done = inlet.open() or 0
+        done = 0 if self.name is None else inlet.open() or 0
         for number, row in enumerate(islice(rows, done, None), done + 1):
+            if self.name is None:
+                inlet.add(row)  # before it looks whether it was cancelled: nobody brings this one again
             if self.cancelled.is_set():
-                break
-            inlet.add(row, number)
+                return
+            if self.name is not None:
+                inlet.add(row, number)
+            if number % 1000 == 0:
+                inlet.durable()  # there is nobody to tell
 
 
 def as_source(given: Any) -> Any:

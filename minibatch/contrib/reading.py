@@ -9,7 +9,8 @@ import bson
 from bson.raw_bson import RawBSONDocument
 
 from minibatch import coerce
-from minibatch.convert import MAX_BYTES
+from minibatch.convert import CODEC, MAX_BYTES, MAX_DEPTH
+from minibatch.errors import MinibatchError
 from minibatch.messages import sift
 from minibatch.refused import Refused, reason
 
@@ -58,9 +59,15 @@ class Reader:
                 plain.append(at)
             elif kind is RawBSONDocument:
                 packed = row.raw
-                total += len(packed)
-                found[at] = packed if len(packed) <= MAX_BYTES else Unreadable(
-                    f'it takes {len(packed):,} bytes, of which MongoDB stores {MAX_BYTES:,}')
+                if len(packed) <= MAX_BYTES and packed.count(b'\3') + packed.count(b'\4') < MAX_DEPTH:
+                    total += len(packed)
+                    found[at] = packed
+                else:  # too large, or, as it has so many bytes that could begin a level, perhaps too deep
+                    try:
+                        rows[at] = bson.decode(packed, CODEC)
+                        plain.append(at)
+                    except Exception as error:
+                        found[at] = Unreadable(f'{type(error).__name__}: {reason(error)}')
             elif kind is Unreadable:
                 found[at] = row
             else:
@@ -96,7 +103,8 @@ class Reader:
                 row = self._check(row)
             return row if self._shape is None else self._shape(row, meta)
         except Exception as error:  # whatever a codec or a schema of the user's own raises
-            return Unreadable(getattr(error, 'reason', None) or f'{type(error).__name__}: {reason(error)}')
+            ours = isinstance(error, MinibatchError)
+            return Unreadable(str(error) if ours else f'{type(error).__name__}: {reason(error)}')
 
 
 def as_raw(raw: Any) -> Any:

@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 SHORTEST, LONGEST = 0.1, 5.0
 
 
-#: Seconds that the end of a cancelled source waits for what it has in hand.
-GRACE = 0.7
+#: Seconds that the end of a cancelled source waits for what it is doing; then, for what it has in hand.
+GRACE = 0.4
 
 
 class Stopped(Exception):
@@ -83,7 +83,7 @@ def persist(session: Callable[[Callable[[], None]], None], who: str, *, cancelle
 def detached(call: Callable[[], None], cancelled: threading.Event) -> None:
     """Call something that may not notice a cancel, such as a generator, or a driver that waits for its server.
 
-    It runs in a thread of its own. When *cancelled* is set it has 0.7 s to come to its end; then it is left alone, and
+    It runs in a thread of its own. When *cancelled* is set it has 0.4 s to come to its end; then it is left alone, and
     ends with the process, or when it tries to add something.
 
     :raises Exception: what *call* raises

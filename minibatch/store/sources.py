@@ -10,6 +10,9 @@ nothing. ::
     recent    keys of messages       last      the last message's _id: a successor's messages sort after it
     lsid      the reader's session   pending   ids written ahead, on servers without transactions
 
+Of the keys there may be many more than one document should be written with each time. When it has a thousand they go
+into a document of their own, a page: ``of`` (the document it belongs to), ``keys``, and ``version``, its place.
+
 A standalone server has no transactions. There the ids of a batch are written into its ``source`` documents first, then
 its messages, then the position; who reads the same messages again after a crash gives them the same ids. That is
 exact unless a consumer has taken and finished some of them in between.
@@ -40,6 +43,8 @@ from minibatch.store.schema import Document
 from minibatch.store.streams import Streams
 
 _LOCAL = ReadConcern('local')
+#: Between the ``_id`` of a part and the number of its page; neither has it, since the slash is escaped.
+_PAGE = '/page/'
 #: What the server answers when a document as such cannot be stored: bad value, invalid BSON, too deep, too large,
 #: refused by a validator.
 _UNFIT = frozenset({2, 15, 22, 121, 10334, 17419, 17420})
@@ -55,7 +60,7 @@ class Move:
     :ivar version: the one it must have
     :ivar position: the new one
     :ivar recent: keys to remember, newest last
-    :ivar most: how many keys to remember in all
+    :ivar page: if given, keys that go into a page; then none is left in the document, nor *recent* added to it
     :ivar ids: ids of the messages and letters of this part, in order
     :ivar pending: ids that another reader has written ahead and that are not used up by these
     """
@@ -64,9 +69,14 @@ class Move:
     version: int
     position: Any
     recent: Sequence[Any] = ()
-    most: int = 0
+    page: Sequence[Any] | None = None
     ids: Sequence[ObjectId] = ()
     pending: Sequence[ObjectId] = ()
+
+    @property
+    def page_id(self) -> str:
+        """The ``_id`` of the page; pages sort by it as they were written."""
+        return f'{self.id}{_PAGE}{self.version:012d}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +130,8 @@ class Sources(Streams):
 
         :param owner: who asks; a new name for each start of a source
         :param lsid: id of the server session in which *owner* will append
-        :return: with ``position`` (None at first), ``version``, ``recent`` and, as a list of ids, ``pending``
+        :return: with ``position`` (None at first), ``version``, ``recent``, ``pages`` (pairs of an id and keys, oldest
+            first) and, as a list of ids, ``pending``
         """
         at = {'_id': source_id(stream, name, part)}
         last = self.sources.find_one(at, {'owner': 1, 'lsid': 1}) or {}
@@ -132,7 +143,10 @@ class Sources(Streams):
             '$set': {'owner': owner, 'lsid': lsid}}, upsert=True, return_document=ReturnDocument.AFTER)
         assert doc is not None
         reached('source:opened')
-        return {'recent': [], **doc, 'pending': unpack_ids(doc.get('pending') or b'')}
+        pages = self.sources.find({'_id': {'$gte': f'{at["_id"]}{_PAGE}', '$lt': f'{at["_id"]}{_PAGE}~'}},
+                                  {'keys': 1}, sort=[('_id', 1)])
+        return {'recent': [], **doc, 'pages': [(page['_id'], page['keys']) for page in pages],
+                'pending': unpack_ids(doc.get('pending') or b'')}
 
     @verb
     def append_from(self, session: ClientSession, docs: Sequence[Any], letters: Sequence[Any], moves: Sequence[Move],
@@ -166,6 +180,7 @@ class Sources(Streams):
                     self._abort(session)
                     self._settle(moves, batch)
                     return
+            self._turn_pages(moves, session)
             reached('source:moved')
             if docs:
                 _storable(lambda: self.buffer.insert_many(docs, session=session))
@@ -182,6 +197,17 @@ class Sources(Streams):
     def _step(self, move: Move, ahead: int, update: Document, session: ClientSession | None = None) -> bool:
         query = {'_id': move.id, 'version': move.version + ahead}
         return self.sources.update_one(query, update | {'$inc': {'version': 1}}, session=session).matched_count == 1
+
+    def _turn_pages(self, moves: Sequence[Move], session: ClientSession | None = None) -> None:
+        for move in moves:
+            if move.page is not None:
+                self.sources.update_one({'_id': move.page_id}, {'$set': {'keys': list(move.page)}}, upsert=True,
+                                        session=session)
+
+    @verb
+    def drop_pages(self, pages: Sequence[str]) -> None:
+        """Forget old keys; may be left undone, as the reader looks at the last ones only."""
+        self.sources.with_options(write_concern=schema.LIGHT).delete_many({'_id': {'$in': list(pages)}})
 
     def _settle(self, moves: Sequence[Move], batch: str) -> None:
         """The moves were not possible: because an earlier try has made them, or because somebody else did."""
@@ -209,6 +235,7 @@ class Sources(Streams):
         reached('source:moved')
         if not inserted:
             self._insert_all(docs, letters)
+            self._turn_pages(moves)
         for move in moves:
             if not self._step(move, 1, _landing(move, batch, now)):
                 self._settle([move], batch)
@@ -229,21 +256,26 @@ class Sources(Streams):
     @verb
     def positions(self, stream: str, name: str | None = None) -> list[Document]:
         """How far the sources of a stream have come: ``name``, ``part``, ``position``, ``at``."""
-        query = {'stream': stream} | ({} if name is None else {'name': name})
+        query: Document = {'stream': stream} | ({} if name is None else {'name': name})
         return list(self.sources.find(query, {'_id': 0, 'name': 1, 'part': 1, 'position': 1, 'at': 1},
                                       sort=[('_id', 1)]))
 
     @verb
     def forget_source(self, stream: str, name: str) -> int:
         """Forget how far a source has come, so that it starts anew; the number of its parts."""
-        return self.sources.delete_many({'stream': stream, 'name': name}).deleted_count
+        ids = [doc['_id'] for doc in self.sources.find({'stream': stream, 'name': name}, {'_id': 1})]
+        for each in ids:
+            self.sources.delete_many({'_id': {'$gte': f'{each}{_PAGE}', '$lt': f'{each}{_PAGE}~'}})
+        return self.sources.delete_many({'_id': {'$in': ids}}).deleted_count
 
 
 def _landing(move: Move, batch: str, now: datetime) -> Document:
     fields = {'position': move.position, 'batch': batch, 'at': now, 'pending': pack_ids(move.pending)}
     update: Document = {'$set': fields | ({'last': move.ids[-1]} if move.ids else {})}
-    if move.recent:
-        update['$push'] = {'recent': {'$each': list(move.recent), '$slice': -move.most}}
+    if move.page is not None:
+        update['$set']['recent'] = []
+    elif move.recent:
+        update['$push'] = {'recent': {'$each': list(move.recent)}}
     return update
 
 

@@ -52,7 +52,7 @@ BRIDGEHEAD: dict[str, tuple[str, ...]] = {
     'minibatch.contrib.intake': ('backlog', 'ids', 'store'),
     'minibatch.contrib.inlet': (),
     'minibatch.contrib.once': ('backlog', 'ids', 'messages', 'store'),
-    'minibatch.contrib.mongodb': (),
+    'minibatch.contrib.mongodb': ('store',),
 }
 #: Bridges to MongoDB itself, and what knows its documents.
 MONGO_BRIDGES = ('minibatch.contrib.mongodb', 'minibatch.contrib.omegaml', 'minibatch.contrib.reading')
@@ -70,9 +70,9 @@ PUBLIC = [
 PROMISED = {
     'minibatch.models': ['Stream', 'Buffer', 'Window'],
     'minibatch.window': ['WindowEmitter', 'CountWindow', 'FixedTimeWindow', 'RelaxedTimeWindow'],
-    'minibatch.contrib.mongodb': ['MongoSink'],
-    'minibatch.contrib.mqtt': ['MQTTSource', 'MQTTSink'],
+    'minibatch.contrib.mongodb': ['MongoReplicasetSource', 'MongoSink', 'MongoSource'],
     'minibatch.contrib.kafka': ['KafkaSource', 'KafkaSink'],
+    'minibatch.contrib.mqtt': ['MQTTSource', 'MQTTSink'],
     'minibatch.contrib.celery': ['CeleryEventSource'],
     'minibatch.contrib.redis': ['RedisSource', 'RedisSink'],
     'minibatch.contrib.apps': ['StreamingApp'],

@@ -69,6 +69,46 @@ def test_an_object_with_put_or_any_callable_or_several(stream: mb.Stream) -> Non
     assert two.calls[2:] == [TWO, 'flush']
 
 
+class Whole(Flushed):
+    """All that a sink may have."""
+
+    def begin(self, batch: Any) -> None:
+        self.calls.append(batch.id)
+
+    def close(self) -> None:
+        self.calls.append('close')
+
+
+def test_every_sink_of_a_list_hears_of_windows_and_is_closed(stream: mb.Stream) -> None:
+    one, two = Whole(), Whole()
+    passed(stream, sink=[one, two, print], size=2)
+    assert one.calls == two.calls == ['clicks:1', TWO, 'flush', 'close']
+
+
+def test_a_sink_that_cannot_be_closed_costs_nothing(stream: mb.Stream, caplog: pytest.LogCaptureFixture) -> None:
+    class Stuck(Put):
+        def close(self) -> None:
+            raise OSError('stuck')
+
+    last = Whole()
+    passed(stream, sink=[Stuck(), last], size=2)
+    assert last.calls[-1] == 'close'
+    assert stream.buffer().count() == 0
+    assert 'the sink could not be closed: OSError: stuck' in caplog.text
+
+
+def test_a_sink_that_fails_fails_the_window_for_all(stream: mb.Stream) -> None:
+    class Failing(Put):
+        def put(self, message: Any) -> None:
+            super().put(message)
+            if len(self.calls) == 1:
+                raise OSError('down')
+
+    before, failing, after = Put(), Failing(), Put()
+    passed(stream, sink=[before, failing, after], size=2)
+    assert (before.calls, failing.calls, after.calls) == ([TWO, TWO], [TWO, TWO], [TWO])
+
+
 def test_the_sink_comes_before_the_commit(stream: mb.Stream) -> None:
     states: list[Any] = []
     passed(stream, size=2, keep=True, sink=lambda message: states.extend(

@@ -41,7 +41,8 @@ class FileSource:
     :raises minibatch.errors.OptionError: an option cannot be
 
     A message is what a line of JSON holds (``{'value': ...}`` if that is no object), a CSV record as a dict, or
-    ``{'value': line}`` for text. Empty lines are passed over.
+    ``{'value': line}`` for text. Empty lines are passed over. A quote in a CSV file that is not closed within 1 MB, or
+    before the end of a file that is not followed, is taken for a mistake in its line.
     """
 
     def __init__(self, path: str | os.PathLike[str], format: str | None = None, *, follow: bool = False,  # noqa: A002
@@ -81,23 +82,30 @@ class FileSource:
         self.cancelled.set()
 
     def _session(self, inlet: Inlet, up: Callable[[], None]) -> None:
-        opened: Opened | None = find(self.path, inlet.open())
+        first = find(self.path, inlet.open())
+        opened: Opened | None = first
         up()
         try:
+            self._begin(first)
             while opened is not None:
-                if self.csv is not None:
-                    self.csv.fields = self._fields(opened)
-                opened.ended = not self.follow
                 self._read(inlet, opened)
                 inlet.durable()
                 following = self._next(opened)
                 if following is not opened:
                     inlet.flush()  # what is in hand has the fields of this file
                     opened.close()
+                    if following is not None:
+                        self._begin(following)
                 opened = following
         finally:
             if opened is not None:
                 opened.close()
+
+    def _begin(self, opened: Opened) -> None:
+        """Learn what the file's records are made of."""
+        opened.ended = not self.follow
+        if self.csv is not None:
+            self.csv.fields = self._fields(opened)
 
     def _next(self, opened: Opened) -> Opened | None:
         """At the end of a file: where reading goes on as soon as there is more; ``None`` if this is all."""
@@ -127,11 +135,12 @@ class FileSource:
             chunk = opened.read(_CHUNK, len(rest))
             whole, rest = self._split(rest + chunk)
             if rest and (len(rest) > _LONGEST or (opened.ended and not chunk)):
-                whole, rest = [*whole, rest], b''
+                line, end, rest = rest.partition(b'\n')  # there is an end in it where a quote was left open
+                whole.append(line + end)
             if whole:
                 self._take(inlet, opened, whole)
             opened.held = len(rest)
-            if not chunk:
+            if not chunk and not (opened.ended and rest):
                 return
 
     def _split(self, chunk: bytes) -> tuple[list[bytes], bytes]:

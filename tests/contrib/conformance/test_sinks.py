@@ -63,14 +63,14 @@ def test_while_it_cannot_deliver_the_window_is_not_committed(downstream: SinkAda
     downstream.read(4)
     stream.extend({'n': n} for n in range(4, 8))
     with downstream.away():
-        passed(stream, as_it_is, size=4, sink=sink)
+        passed(stream, as_it_is, size=4, sink=sink, backoff=2)  # so that a pass is one attempt
         window = stream.window().first()
         assert window is not None, 'committed although nothing was delivered'
         assert window.errors, 'it said nothing'
         assert 'the sink failed' in window.errors[0]['error']
 
     def delivered() -> bool:
-        passed(stream, as_it_is, size=4, sink=sink)
+        passed(stream, as_it_is, size=4, sink=sink, backoff=0.2)
         return int(stream.window().count()) == 0
 
     wait_until(delivered, 60, what='the window to be delivered when it is back')
@@ -84,12 +84,12 @@ def test_absent_from_the_start(downstream: SinkAdapter, stream: mb.Stream) -> No
     stream.extend({'n': n} for n in range(2))
     with downstream.away():
         with contextlib.suppress(Exception):
-            passed(stream, as_it_is, size=2, sink=downstream.sink())
+            passed(stream, as_it_is, size=2, sink=downstream.sink(), backoff=2)
         assert stream.buffer().count() + sum(window.n for window in stream.window()) >= 2
     sink = downstream.sink()
 
     def delivered() -> bool:
-        passed(stream, as_it_is, size=2, sink=sink)
+        passed(stream, as_it_is, size=2, sink=sink, backoff=0.2)
         return int(stream.window().count() + stream.buffer().count()) == 0
 
     wait_until(delivered, 60)

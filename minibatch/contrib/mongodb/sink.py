@@ -1,27 +1,4 @@
-"""MongoDB as a sink: results of windows become documents of a collection.
-
->>> import minibatch as mb
->>> from minibatch.contrib.mongodb import MongoSink
->>> @mb.streaming('clicks', size=100, sink=MongoSink('clicks_by_user', exactly_once=True))      # doctest: +SKIP
-... def count(window):
-...     counts = Counter(click['user'] for click in window.data)
-...     return [{'user': user, 'clicks': n} for user, n in counts.items()]
-
-How often a result is written, when consumers die at the worst moment:
-
-======================================  ========================================================================
-``MongoSink(c)``                        at least once: a window that runs again inserts its results again
-``MongoSink(c, 'upsert', key='user')``  at least once, but to the same effect: the document of that key is replaced
-``MongoSink(c, exactly_once=True)``     once: results and commit are one transaction
-======================================  ========================================================================
-
-Without ``exactly_once`` an insert gets a new ``_id`` each time and this module does not make one up: an ``_id`` made of
-the window's would turn the repeat into an error, and take the choice of it away from those who have one of
-their own. A function that wants repeats to be harmless gives its results a stable ``_id``, such as
-``f'{window.id}:{n}'`` (a window keeps its id and its members for ever), and writes them with
-``MongoSink(c, 'upsert', key='_id')``. Upserts replace whole documents, and windows run in parallel: when two of them
-write the same key, the one that finishes last wins.
-"""
+"""Results of windows as documents of a collection."""
 
 from __future__ import annotations
 
