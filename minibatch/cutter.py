@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from minibatch.errors import LeaseLost, StoreUnavailable
 from minibatch.models import scoped
 from minibatch.order import Claim, Order
+from minibatch.points import reached
 from minibatch.store import Record
 from minibatch.store.schema import MAX_GROUP, Document
 from minibatch.store.watch import Watch
@@ -176,6 +177,7 @@ class Cutter:
         """
         if not self._lead():
             return False
+        reached('lead:held')
         own, most = self.runner.room()
         self._stocked = most <= 0 and self.runner.upkeep.others > 0
         if most <= 0:
@@ -207,7 +209,13 @@ class Cutter:
         return self.leads
 
     def _allocate(self, n: int) -> int:
-        """Window numbers, from a block that was taken from the stream's counter in one go."""
+        """Window numbers, from a block that was taken from the stream's counter in one go.
+
+        :raises LeaseLost: this process slept, maybe before it read the messages that the numbers are for: another
+            leader may have cut what came before them, and given out higher numbers
+        """
+        if time.monotonic() >= self._leads_until and not self.renew():
+            raise LeaseLost(f'another consumer cuts the windows of {self.stream!r} now')
         first, last = self._numbers
         if last - first + 1 < n:
             block = max(n, BLOCK)
