@@ -54,18 +54,19 @@ class Cut(Lead):
 
     @verb
     def move(self, session: ClientSession, stream: str, order: Order, claim: Claim,
-             numbers: Callable[[int], int]) -> list[Document] | None:
+             numbers: Callable[[int], int], known: Any = None) -> list[Document] | None:
         """Cut by moving, in one transaction.
 
         :param session: the cutter's own session, whose id is in its lease
         :param numbers: gives out that many window numbers, the first of which it returns
+        :param known: for a single message, its ``_id`` if a watch has seen it; if it is gone, one after it will do
         :return: the window documents, of which the first ``claim.windows`` are running; ``None`` if a window is too
             large to be moved and has to be marked
         :raises LeaseLost: somebody else leads
         """
         with session.start_transaction(read_concern=schema.SNAPSHOT, write_concern=schema.MAJORITY):
             single = order.size == 1 and order.most == 1  # found and deleted with one request, for the sake of latency
-            found, whole, hint = self._first(stream, session) if single else self._gather(stream, order, session)
+            found, whole, hint = self._first(stream, session, known) if single else self._gather(stream, order, session)
             parts = split(found, order, whole)
             if parts is None:
                 return None
@@ -93,7 +94,10 @@ class Cut(Lead):
                 if gone != n:
                     raise LeaseLost(f'{n - gone} of {n} messages went into another window')
             reached('cut:deleted')
-            self.windows.insert_many(stored, session=session)
+            if single:
+                self.windows.insert_one(stored[0], session=session)
+            else:
+                self.windows.insert_many(stored, session=session)
             reached('cut:inserted')
         reached('cut:committed')
         return docs
@@ -216,11 +220,12 @@ class Cut(Lead):
                                 {'$set': {'processed': False}})
         return len(docs)
 
-    def _first(self, stream: str, session: ClientSession) -> tuple[list[bytes], bool, Any]:
+    def _first(self, stream: str, session: ClientSession, known: Any) -> tuple[list[bytes], bool, Any]:
         """Take the first message out of the buffer; the answer is as that of :meth:`_gather`."""
-        found = self._raw.find_one_and_delete(free(stream), {'data': 1, 'created': 1}, sort=[('_id', 1)], hint=_HINT,
+        query, hint = (free(stream), _HINT) if known is None else (free(stream) | {'_id': {'$gte': known}}, _CLUSTER)
+        found = self._raw.find_one_and_delete(query, {'data': 1, 'created': 1}, sort=[('_id', 1)], hint=hint,
                                               session=session)
-        return ([found.raw] if found else []), True, _HINT
+        return ([found.raw] if found else []), True, hint
 
     def _gather(self, stream: str, order: Order, session: ClientSession | None) -> tuple[list[bytes], bool, Any]:
         """Read the messages for an order: as many as one group may have.
