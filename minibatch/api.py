@@ -207,7 +207,7 @@ def _strategy(options: dict[str, Any]) -> type[WindowEmitter]:
     if size is not None:
         return CountWindow
     if interval is None:
-        if any(options.get(each) is not None for each in ('grace',)):
+        if options.get('grace') is not None:
             raise OptionError('grace= goes with interval= and relaxed=False')
         options['size'] = 1  # as the original does: message by message
         return CountWindow

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from minibatch.errors import LeaseLost, StoreUnavailable
 from minibatch.models import scoped
 from minibatch.order import Claim, Order
+from minibatch.points import reached
 from minibatch.store import Record
 from minibatch.store.schema import MAX_GROUP, Document
 from minibatch.store.watch import Watch
@@ -31,6 +32,8 @@ BLOCK = 100
 RESTOCK = 0.2
 #: Cuts in a row after which a stream counts as busy, and is not watched (a watch taxes its producers).
 BUSY = 20
+#: Seconds to leave the interpreter to the runner, after the first cut, before the next look.
+GIVE_WAY = 0.001
 
 
 class Cutter:
@@ -55,7 +58,8 @@ class Cutter:
         self._lead_at = 0.0
         self._leads_until = 0.0
         self._numbers = (1, 0)  # window numbers allocated and not used yet: first and last
-        self._came = False
+        self._seen: Any = None  # id of a message that the watch has seen come
+        self._known: Any = None  # that of the first message that can be cut, if there was no need to ask
         self._stocked = False
         self._unfinished = False  # the last cut was broken off in the middle
         self._pause = 0.01
@@ -73,8 +77,9 @@ class Cutter:
         """Look again now: the runner has room, or something else has changed."""
         self._wake.set()
 
-    def _message_came(self) -> None:
-        self._came = True
+    def _message_came(self, first: Any) -> None:
+        if self._seen is None:
+            self._seen = first
         self._wake.set()
 
     def stop(self) -> None:
@@ -119,6 +124,8 @@ class Cutter:
                 self._pause = 0.01
                 if self._in_a_row > BUSY:
                     self._close_watch()
+                elif self._in_a_row == 1:
+                    self._wake.wait(GIVE_WAY)
             else:
                 self._in_a_row = 0
                 self._rest()
@@ -176,6 +183,7 @@ class Cutter:
         """
         if not self._lead():
             return False
+        reached('lead:held')
         own, most = self.runner.room()
         self._stocked = most <= 0 and self.runner.upkeep.others > 0
         if most <= 0:
@@ -207,7 +215,13 @@ class Cutter:
         return self.leads
 
     def _allocate(self, n: int) -> int:
-        """Window numbers, from a block that was taken from the stream's counter in one go."""
+        """Window numbers, from a block that was taken from the stream's counter in one go.
+
+        :raises LeaseLost: this process slept, maybe before it read the messages that the numbers are for: another
+            leader may have cut what came before them, and given out higher numbers
+        """
+        if time.monotonic() >= self._leads_until and not self.renew():
+            raise LeaseLost(f'another consumer cuts the windows of {self.stream!r} now')
         first, last = self._numbers
         if last - first + 1 < n:
             block = max(n, BLOCK)
@@ -236,10 +250,11 @@ class Cutter:
         """What the strategy is told."""
         timed = not self.emitter.WATCH
         need = self.emitter.need()
-        # The watch has seen a message, so there is no need to ask whether there is one.
-        told = self._came and need == 1 and not timed
-        count, most = (1, 1) if told else (self.store.count_free(self.stream, need), most)
-        self._came = False
+        # The watch has seen a message, so there is no need to ask whether there is one, nor to search for it among the
+        # many that have just been deleted, which the server goes past one by one.
+        self._known = self._seen if need == 1 and not timed else None
+        self._seen = None
+        count, most = (1, 1) if self._known is not None else (self.store.count_free(self.stream, need), most)
         last_read = self.store.last_read(self.stream) if timed else None
         ask = timed or (count and getattr(self.emitter, 'within', None) is not None)
         return View(now=self.store.clock.now(), count=count, most=most, last_read=last_read,
@@ -262,7 +277,7 @@ class Cutter:
 
     def _cut_order(self, order: Order, claim: Claim) -> list[Document]:
         if self._session is not None and not self.emitter.keep and (order.size or 0) <= MAX_GROUP:
-            docs = self.store.move(self._session, self.stream, order, claim, self._allocate)
+            docs = self.store.move(self._session, self.stream, order, claim, self._allocate, self._known)
             if docs is not None:
                 return docs
         return self.store.mark(self.stream, order, claim, self._allocate, keep=self.emitter.keep)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support import brokers, mongod, oracle
+from tests.support.scripts import Person
 from tests.support.world import World
 
 _numbers = itertools.count()
@@ -44,9 +45,7 @@ def lonely() -> Iterator[mongod.Deployment]:
 @pytest.fixture
 def solo(lonely: mongod.Deployment) -> Iterator[mongod.Deployment]:
     """A replica set of one that may be killed, paused and told to fail, unlike the session's."""
-    lonely.repair()
-    yield lonely
-    lonely.repair()
+    yield from _whole(lonely)
 
 
 @pytest.fixture(scope='session')
@@ -57,10 +56,15 @@ def three_nodes() -> Iterator[mongod.Deployment]:
 
 @pytest.fixture
 def trio(three_nodes: mongod.Deployment) -> Iterator[mongod.Deployment]:
-    """A healthy replica set of three; whatever the test breaks is repaired for the next one."""
-    three_nodes.repair()
-    yield three_nodes
-    three_nodes.repair()
+    """A replica set of three, likewise."""
+    yield from _whole(three_nodes)
+
+
+def _whole(deployment: mongod.Deployment) -> Iterator[mongod.Deployment]:
+    """A healthy deployment; whatever the test breaks is repaired for the next one."""
+    deployment.repair()
+    yield deployment
+    deployment.repair()
 
 
 @pytest.fixture
@@ -173,6 +177,22 @@ def redis(redis_broker: brokers.Redis) -> Iterator[brokers.Redis]:
     redis_broker.restart_empty()
     yield redis_broker
     redis_broker.repair()
+
+
+@pytest.fixture
+def person(tmp_path: Path, url: str) -> Iterator[Person]:
+    """Somebody at a terminal, with a MongoDB."""
+    somebody = Person(tmp_path, url)
+    yield somebody
+    somebody.leave()
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path) -> Iterator[Person]:
+    """Somebody at a terminal, with an empty home directory and no MongoDB."""
+    somebody = Person(tmp_path)
+    yield somebody
+    somebody.leave()
 
 
 #: Servers that are dear to start and that tests break: with pytest-xdist, all tests on one of them go to one worker.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from minibatch.demo.consumers import SIZE, by_count, by_second
 from minibatch.demo.ledger import Ledger
 from minibatch.demo.producer import RATE, Producer
 from minibatch.demo.view import View, make_view, summary
+from minibatch.signals import handled_by
 
 CONSUMERS = {'by-count': by_count, 'by-second': by_second}
 #: Seconds between two looks at the results.
@@ -113,18 +113,11 @@ def _finish(ledger: Ledger, appended: dict[str, int], error: str | None) -> int:
 def _stopped_by_signals() -> Iterator[threading.Event]:
     """An event that Ctrl-C and SIGTERM set; a second Ctrl-C does not wait for anything."""
     stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
 
     def ask(number: int, frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled_by(ask):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -22,6 +22,7 @@ from minibatch.store.schema import CODEC, Document
 _LENGTH = Struct('<i')
 #: How a message begins whose ``_id`` is an ObjectId and that has ``created`` and ``data``, in this order.
 _ID, _CREATED, _DATA = b'\x07_id\x00', b'\x09created\x00', b'\x03data\x00'
+_ARRAY = 4
 _names: list[bytes] = []
 
 
@@ -47,14 +48,38 @@ class Packed:
         return Packed, ((b''.join(self.blobs),),)
 
 
-def split(batch: bytes) -> list[bytes]:
-    """The documents in a run of documents."""
-    docs, at, end, length = [], 0, len(batch), _LENGTH.unpack_from
+def elements(array: bytes) -> list[bytes]:
+    """The documents in an array of documents, which need not be decoded for it.
+
+    >>> [bson.decode(each) for each in elements(bson.encode({'0': {'n': 1}, '1': {'n': 2}}))]
+    [{'n': 1}, {'n': 2}]
+    """
+    docs: list[bytes] = []
+    at, end, length = 4, len(array) - 1, _LENGTH.unpack_from
+    name, wider_at = 3, 10  # bytes of an element's type, name and NUL, and the index at which names get longer
     while at < end:
-        (n,) = length(batch, at)
-        docs.append(batch[at:at + n])
+        if len(docs) == wider_at:
+            name, wider_at = name + 1, wider_at * 10
+        at += name
+        (n,) = length(array, at)
+        docs.append(array[at:at + n])
         at += n
     return docs
+
+
+def page(cursor: bytes) -> tuple[list[bytes], int]:
+    """The documents and the id of a cursor, as a server's reply has them; the id is 0 after the last ones.
+
+    >>> page(bson.encode({'firstBatch': [{'n': 1}], 'id': 5, 'ns': 'db.buffer'}))[1]
+    5
+    """
+    if cursor[4] != _ARRAY:  # other servers may have another order
+        reply = RawBSONDocument(cursor)
+        return [bytes(each.raw) for each in reply.get('firstBatch', reply.get('nextBatch'))], reply['id']
+    at = cursor.index(b'\x00', 4) + 1
+    (n,) = _LENGTH.unpack_from(cursor, at)
+    rest = cursor[at + n:]
+    return elements(cursor[at:at + n]), bson.decode(_LENGTH.pack(len(rest) + 4) + rest)['id']
 
 
 def regular(docs: Sequence[bytes]) -> bool:

@@ -32,13 +32,6 @@ def programs() -> Iterator[object]:
                 yield pytest.param(match['name'], match['source'], match['output'], id=f'{page.stem}-{match["name"]}')
 
 
-@pytest.fixture
-def person(tmp_path: Path, url: str) -> Iterator[Person]:
-    somebody = Person(tmp_path, url)
-    yield somebody
-    somebody.leave()
-
-
 @pytest.mark.parametrize('page', [pytest.param(page, id=page.stem) for page in PAGES])
 def test_every_program_is_run(page: Path) -> None:
     text = page.read_text(encoding='utf-8')

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +22,6 @@ from tests.support.scripts import Person, Script, get
 from tests.support.waiting import wait_until
 
 DEMO = [sys.executable, '-m', 'minibatch.cli', 'demo']
-
-
-@pytest.fixture
-def person(tmp_path: Path, url: str) -> Iterator[Person]:
-    """Somebody with a MongoDB."""
-    somebody = Person(tmp_path, url)
-    yield somebody
-    somebody.leave()
-
-
-@pytest.fixture
-def newcomer(tmp_path: Path) -> Iterator[Person]:
-    """Somebody without one."""
-    somebody = Person(tmp_path)
-    yield somebody
-    somebody.leave()
 
 
 def books(printed: str) -> dict[str, list[int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,21 +21,6 @@ EXAMPLES = {match['name']: (match['source'], match['output']) for match in BLOCK
 #: Examples that end by themselves, and whether what they print comes in this order or, from parallel windows, in any.
 PLAIN: dict[str, Callable[[list[str]], list[str]]] = {
     'urgent.py': sorted, 'billing.py': list, 'doubling.py': list, 'totals.py': list}
-
-
-@pytest.fixture
-def newcomer(tmp_path: Path) -> Iterator[Person]:
-    """Somebody with an empty home directory and no MongoDB."""
-    somebody = Person(tmp_path)
-    yield somebody
-    somebody.leave()
-
-
-@pytest.fixture
-def person(tmp_path: Path, url: str) -> Iterator[Person]:
-    somebody = Person(tmp_path, url)
-    yield somebody
-    somebody.leave()
 
 
 def test_every_example_is_run() -> None:

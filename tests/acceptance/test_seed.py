@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 from ast import literal_eval
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -137,22 +135,6 @@ stream.extend({'value': value} for value in [8, 5, 2, 7, 4, 1, 6, 3])
 def show(window):
     print([message['value'] for message in window.data])
 """
-
-
-@pytest.fixture
-def person(tmp_path: Path, url: str) -> Iterator[Person]:
-    """Somebody with a MongoDB, as the document asks for."""
-    somebody = Person(tmp_path, url)
-    yield somebody
-    somebody.leave()
-
-
-@pytest.fixture
-def newcomer(tmp_path: Path) -> Iterator[Person]:
-    """Somebody without one."""
-    somebody = Person(tmp_path)
-    yield somebody
-    somebody.leave()
 
 
 def test_quick_start(newcomer: Person) -> None:

@@ -389,13 +389,6 @@ print('ended')
 """
 
 
-@pytest.fixture
-def person(tmp_path: Path, url: str) -> Iterator[Person]:
-    somebody = Person(tmp_path, url)
-    yield somebody
-    somebody.leave()
-
-
 def wait_healthy(script: Script, port: int) -> None:
     """Wait until an app is well; a failure shows what it said about itself."""
     try:

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -399,13 +398,6 @@ APP = """\
 from minibatch.contrib.apps import StreamingApp
 StreamingApp(ingest={'create': True}).run(port=PORT)
 """
-
-
-@pytest.fixture
-def person(tmp_path: Path, url: str) -> Iterator[Person]:
-    somebody = Person(tmp_path, url)
-    yield somebody
-    somebody.leave()
 
 
 @pytest.mark.fault

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import bson
 import pytest
 from bson import ObjectId
 from pymongo import MongoClient
@@ -12,7 +13,7 @@ from pymongo import MongoClient
 from minibatch.clock import EPOCH
 from minibatch.errors import LeaseLost, StoreUnavailable
 from minibatch.order import Order
-from minibatch.store import Record, schema
+from minibatch.store import Record, raw, schema
 from tests.store.bench import OWNER, STREAM, Bench
 
 
@@ -247,3 +248,24 @@ def test_a_selection_that_somebody_else_has_is_no_window(marked: Bench) -> None:
     assert marked.store.select(STREAM, part, marked.claim(1), marked.numbers, keep=False, data=[1, 2]) == []
     assert [each['n'] for each in marked.free()] == [1]
     assert len(marked.take()) == 1, "the void one is nobody's to take"
+
+
+# -- reading
+
+
+@pytest.mark.parametrize('messages', [150, 200], ids=['one reply', 'more than one'])
+def test_what_does_not_fit_into_one_document_is_cut_in_several_goes(bench: Bench, messages: int) -> None:
+    """A document is to hold 12 MB, a reply of the server holds 16."""
+    bench.append({'n': n, 'text': 'x' * 100_000} for n in range(messages))
+    cut: list[Record] = []
+    while records := bench.cut(Order(size=10, most=20)):
+        cut += records
+    assert ns(bench, cut) == [list(range(at, at + 10)) for at in range(0, messages, 10)]
+
+
+def test_a_reply_in_another_order_is_read_too() -> None:
+    page = {'id': 7, 'ns': 'db.buffer', 'nextBatch': [{'n': n} for n in range(12)]}
+    docs, cursor = raw.page(bson.encode(page))
+    assert ([bson.decode(each) for each in docs], cursor) == (page['nextBatch'], 7)
+    docs, cursor = raw.page(bson.encode({name: page[name] for name in ('nextBatch', 'id', 'ns')}))
+    assert ([bson.decode(each) for each in docs], cursor) == (page['nextBatch'], 7)

@@ -47,6 +47,15 @@ def test_an_option_like_no_other_is_refused_all_the_same(consume: Callable[..., 
     assert 'zzz' in consume(zzz=1)
 
 
+def test_none_is_as_good_as_not_given(stream: mb.Stream, url: str) -> None:
+    options = ('size', 'within', 'interval', 'emitter', 'sink', 'workers', 'lease', 'timeout', 'executor', 'keep')
+    stream.extend({'n': n} for n in range(2))
+    seen: list[Any] = []
+    mb.streaming(stream.name, lambda window: seen.append(window.data), blocking=False, url=url,
+                 **{**dict.fromkeys(options), 'executor': 'inline'})
+    assert seen == [[{'n': 0}], [{'n': 1}]]
+
+
 def test_make_emitter_has_no_options_of_running(url: str) -> None:
     with pytest.raises(OptionError, match='blocking'):
         mb.make_emitter('clicks', print, url=url, blocking=False)

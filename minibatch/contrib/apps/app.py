@@ -7,11 +7,9 @@ import inspect
 import json
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from flask import Flask, Response
@@ -22,6 +20,7 @@ from minibatch.contrib.apps.ingest import ingest as ingest_of
 from minibatch.contrib.apps.server import Server
 from minibatch.contrib.apps.worker import inside
 from minibatch.errors import OptionError
+from minibatch.signals import handled_by
 
 log = logging.getLogger(__name__)
 
@@ -158,12 +157,8 @@ class StreamingApp(Flask):
                         server.port)
         return server
 
-    @contextmanager
-    def _signals(self, server: Server) -> Iterator[None]:
+    def _signals(self, server: Server) -> AbstractContextManager[None]:
         """Let Ctrl-C and SIGTERM stop *server*, once; the second time, kill the consumers too."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
         seen: list[int] = []
 
         def stop(number: int, frame: object) -> None:
@@ -173,12 +168,7 @@ class StreamingApp(Flask):
                 for consumer in tuple(self.consumers):
                     consumer.kill()
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return handled_by(stop)
 
     def _status_page(self) -> Response:
         return _json(self.status())

@@ -104,7 +104,8 @@ def judge(look: Look, consumers: Sequence[Consumer]) -> dict[str, Any]:
             warnings.append(f'stream {name}: {figures["failed"]} attempt(s) at a window have failed; '
                             "the consumer's log says why")
         if figures['dead']:
-            warnings.append(f'stream {name} has {figures["dead"]} dead window(s); see: minibatch dead list {name}')
+            warnings.append(f'stream {name} has {figures["dead"]} dead window(s); '
+                            'stream.dead lists, redrives and drops them')
     return {
         'healthy': not reasons, 'status': 'unhealthy' if reasons else 'healthy', 'reasons': reasons,
         'warnings': warnings, 'consumers': [consumer.report() for consumer in consumers], 'streams': streams,
