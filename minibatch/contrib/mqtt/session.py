@@ -30,7 +30,8 @@ class Session:
 
     What is stored as the source's position is a dict: ``client``, the id that the broker knows the session by;
     ``topics``, with the QoS of each; ``settled``, the number of a message up to which the broker has got all
-    acknowledgements, for sure; and ``marks``, whether this broker has been seen to set the DUP flag.
+    acknowledgements, for sure; ``released``, the number of one that was the last, and may have been acknowledged; and
+    ``marks``, whether this broker has been seen to set the DUP flag.
 
     :param wish: what to connect to
     :param inlet: where to
@@ -52,6 +53,7 @@ class Session:
         self._stored: deque[Arrived] = deque()  # in the stream, to be acknowledged
         self._active = self._released = 0.0
         self._idle = IDLE
+        self._released_to = -1                 # what is written down as released
         self._barrier: tuple[int, int | None, float] | None = None
         self._warned = False
 
@@ -93,9 +95,11 @@ class Session:
         if not resumed:
             settled = last
         marks = bool(known and old.get('marks'))
-        self._sorter = Sorter([key for key in keys if key.number > settled], marks)
+        released = self._released_to = old.get('released', -1)
+        self._sorter = Sorter([key for key in keys if key.number > settled], marks, anchored=released < last)
         before = old.get('topics', []) if resumed else []
-        self._state = {'client': wish.client_id, 'topics': before, 'settled': settled, 'marks': marks}
+        self._state = {'client': wish.client_id, 'topics': before, 'settled': settled, 'released': released,
+                       'marks': marks}
         self._wanted = [[each, wish.qos] for each in wish.topics]
         self._asked = link.subscribing
         if self._asked is None and before != self._wanted:
@@ -192,6 +196,7 @@ class Session:
         """Acknowledge what is in the stream, but for the last message: see :mod:`.redelivery`."""
         for durable in self.inlet.durable(timeout):
             self._stored.extend(durable.tokens)
+            self._released_to = durable.positions['']['released']
         while len(self._stored) > 1:
             self._release(link)
 
@@ -205,10 +210,16 @@ class Session:
         if self._sorter.holds and now - self._active > UNDECIDED:
             self._take(self._sorter.give_up())
         if len(self._open) == len(self._stored) == 1 and now - self._active >= self._idle and self._barrier is None:
+            last = self._number - 1
+            if self._state['released'] != last:
+                self._state['released'] = last
+                self.inlet.advance(dict(self._state))
+            if self._released_to != last:
+                return
             self._release(link)
             self._released = time.monotonic()
             # Whoever answers to what comes after it has got it; nobody has subscribed to this.
-            self._barrier = (self._number - 1, link.unsubscribe([f'minibatch/{self.wish.client_id}']), now)
+            self._barrier = (last, link.unsubscribe([f'minibatch/{self.wish.client_id}']), now)
         if self._barrier is not None:
             settled, asked, since = self._barrier
             if asked in link.answers or now - since > ANSWER:
