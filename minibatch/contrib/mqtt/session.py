@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from minibatch.contrib.inlet import Inlet
@@ -67,12 +67,13 @@ class Session:
         try:
             self._begin(link)
             began = self._active = time.monotonic()
-            steady = False
+            good = False
             while not self.cancelled.is_set():
-                self._round(link)
-                if not steady and self._asked is None and (self._stored or time.monotonic() - began > STEADY):
-                    steady = True
+                arrived = self._arrived(link)
+                if not good and (arrived or (self._asked is None and time.monotonic() - began > STEADY)):
+                    good = True
                     up()
+                self._round(link, arrived)
             if self.inlet.flush():
                 self._acknowledge(link)
         finally:
@@ -131,17 +132,20 @@ class Session:
 
     # -- reading
 
-    def _round(self, link: Link) -> None:
-        now = time.monotonic()
+    def _arrived(self, link: Link) -> list[Arrived]:
+        """Wait for messages, if there is room for them."""
         if self.inlet.full:
             link.check()
             self._acknowledge(link, 0.05)
-        else:
-            quiet = len(self._open) == len(self._stored) < 2 and self._barrier is None and self._asked is None
-            arrived = link.take(self.size, min(self._idle, 0.2) if quiet else 0.01)
-            if arrived:
-                self._add(link, arrived)
-                self._active = now
+            return []
+        quiet = len(self._open) == len(self._stored) < 2 and self._barrier is None and self._asked is None
+        return link.take(self.size, min(self._idle, 0.2) if quiet else 0.01)
+
+    def _round(self, link: Link, arrived: Sequence[Arrived]) -> None:
+        now = time.monotonic()
+        if arrived:
+            self._add(link, arrived)
+            self._active = now
         self._acknowledge(link)
         if self._asked is not None:
             self._subscribed(link, now)
