@@ -129,8 +129,8 @@ class PositionMoved(MinibatchError):
 class HistoryLost(MinibatchError, LookupError):
     """The position that a source has stored is gone upstream: what came after it may be lost. Nothing was appended.
 
-    Sources take ``on_history_lost``: ``'fail'`` raises this, ``'resume'`` goes on with what is there, ``'rescan'`` reads
-    all that is there once more.
+    Sources take ``on_history_lost``: ``'fail'`` raises this, ``'resume'`` goes on with what is there, ``'rescan'``
+    reads all that is there once more.
     """
 
 
