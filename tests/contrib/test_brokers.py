@@ -99,7 +99,7 @@ def test_a_locked_kafka_lets_nobody_in(locked_kafka: brokers.Kafka) -> None:
     with pytest.raises(AccessRefused):
         connect(KafkaConsumer, Link(), [locked_kafka.url], {
             'security_protocol': 'SASL_PLAINTEXT', 'sasl_mechanism': 'SCRAM-SHA-512', 'sasl_plain_username': 'ann',
-            'sasl_plain_password': 'wrong', 'bootstrap_timeout_ms': 500})
+            'sasl_plain_password': 'wrong', 'bootstrap_timeout_ms': 2000})
 
 
 def test_redis_keeps_what_it_has_over_a_kill(redis: brokers.Redis) -> None:

@@ -121,7 +121,7 @@ def test_a_broker_that_does_not_answer_fails_the_flush_and_is_used_again(kafka: 
 
 def test_wrong_credentials(locked_kafka: Kafka) -> None:
     sink = KafkaSink('counts', locked_kafka.url, security_protocol='SASL_PLAINTEXT', sasl_mechanism='SCRAM-SHA-512',
-                     sasl_plain_username='ann', sasl_plain_password='wrong', timeout=1.0)
+                     sasl_plain_username='ann', sasl_plain_password='wrong', timeout=2.0)
     with pytest.raises(AccessRefused, match="refuses user 'ann'"):
         sink.put({'n': 1})
 

@@ -349,7 +349,7 @@ def test_a_broker_that_comes_back_empty(kafka: Kafka, db: Any, stream: mb.Stream
 
 def test_wrong_credentials_end_the_source_with_words(locked_kafka: Kafka, stream: mb.Stream) -> None:
     source = KafkaSource('clicks', locked_kafka.url, security_protocol='SASL_PLAINTEXT', sasl_mechanism='SCRAM-SHA-512',
-                         sasl_plain_username='ann', sasl_plain_password='wrong', bootstrap_timeout_ms=500)
+                         sasl_plain_username='ann', sasl_plain_password='wrong', bootstrap_timeout_ms=2000)
     with pytest.raises(AccessRefused, match=r"refuses user 'ann'.*sasl_mechanism") as caught:
         stream.attach(source, background=False)
     assert 'wrong' not in str(caught.value)

@@ -10,6 +10,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -513,6 +514,12 @@ def test_certificates_that_are_not_there() -> None:
         MQTTSource('mqtts://broker', 'a', ca='/nowhere')
     with pytest.raises(OptionError, match='do not go together'):
         MQTTSink('mqtts://broker', 'a', ca='/nowhere', tls=ssl.create_default_context())
+
+
+def test_without_the_driver() -> None:
+    program = 'import sys; sys.modules["paho"] = None; import minibatch.contrib.mqtt'
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=False)
+    assert "MissingExtra: paho-mqtt is not installed; install it with: pip install 'minibatch[mqtt]'" in done.stderr
 
 
 # -- the sink

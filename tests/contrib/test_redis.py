@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -202,6 +204,38 @@ def test_one_that_was_only_slow_does_not_double(
     child.kill()
     assert sorted(numbers(db)) == list(range(700))
     assert len(consumers) >= 2
+
+
+@pytest.mark.fault
+@pytest.mark.slow
+def test_several_are_killed_and_others_take_over(redis: Redis, upstream: Any, world: World, db: Any) -> None:
+    """Three at a time, of which one after another is killed at some step; those that live take over, and new ones."""
+    seed = random.randrange(1 << 32)
+    rng = random.Random(seed)
+    points = ['source:moved', 'source:inserted', 'source:committed']
+    children = [start(world, redis) for _ in range(2)]
+    for round_ in range(6):
+        doomed = start(world, redis, at(rng.choice(points), nth=rng.randrange(1, 4)))
+        hundreds = iter(range(round_ * 1000, round_ * 1000 + 1000, 100))
+
+        def dead(doomed: Any = doomed, hundreds: Iterator[int] = hundreds) -> bool:
+            for n in itertools.islice(hundreds, 1):
+                feed(upstream, range(n, n + 100))
+            return doomed.process.poll() is not None
+        with contextlib.suppress(AssertionError):  # the others may have left too little for it
+            wait_until(dead, 5)
+        for n in hundreds:
+            feed(upstream, range(n, n + 100))
+        doomed.kill()
+        if round_ % 2:
+            children.pop(0).kill()
+            children.append(start(world, redis))
+    world.patiently(lambda: db.buffer.count_documents({}) >= 6000, 60, f'all messages (seed {seed})')
+    settled(upstream)
+    for child in children:
+        child.kill()
+    assert sorted(numbers(db)) == list(range(6000)), f'seed {seed}'
+    assert world.faults(), 'nobody was killed'
 
 
 def start(world: World, redis: Redis, *actions: dict[str, Any]) -> Any:

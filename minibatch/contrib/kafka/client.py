@@ -56,7 +56,9 @@ class Link:
         return made
 
     def _failed(self, error: BaseException) -> None:
-        self.failure = error
+        # That time ran out in the middle of the last try says less than why the one before has failed.
+        if self.failure is None or not isinstance(error, errors.KafkaTimeoutError):
+            self.failure = error
 
     def close(self) -> None:
         """End all connections and the thread behind them; whoever waits for them gets an error."""
@@ -69,7 +71,8 @@ class Link:
     @property
     def up(self) -> bool:
         """Whether there is a connection to any of the brokers."""
-        return any(self._client.connected(broker.node_id) for broker in self._client.cluster.brokers())
+        client = self._client
+        return client is not None and any(client.connected(broker.node_id) for broker in client.cluster.brokers())
 
     @property
     def topics(self) -> set[str]:

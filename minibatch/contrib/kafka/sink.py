@@ -169,8 +169,7 @@ class KafkaSink:
         producer, self._producer = self._producer, None
         if producer is not None:
             with contextlib.suppress(*PASSING):
-                producer.close(timeout)
-            self._link.close()
+                producer.close(timeout)  # its own thread ends its connections, and must not be helped
 
     def _failed(self, what: str, error: BaseException | None) -> DeliveryFailed:
         hint = ''

@@ -104,6 +104,5 @@ def _at(place: Any, each: tuple[Any, Hashable]) -> bool:
 
 
 def _made(id_: Any, now: float) -> float:
-    if isinstance(id_, ObjectId):
-        return min(id_.generation_time.timestamp(), now)
-    return now
+    # the first four bytes are the second; ``generation_time`` takes ten times as long to say so
+    return min(float(int.from_bytes(id_.binary[:4], 'big')), now) if type(id_) is ObjectId else now

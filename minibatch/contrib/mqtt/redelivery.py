@@ -4,9 +4,10 @@ When a session goes on after an interruption, the broker sends again what was no
 was sent first, and then goes on. What is in the stream is known: the keys of recent messages are stored with them. So
 what comes first is the end of what is stored, and the question is how much of it, since messages may be equal.
 
-Two rules answer it. Messages are acknowledged in the order in which they came; and the last one that is stored is
-not acknowledged until another is (or until nothing came for a while, which is then written down, see ``settled`` in
-:mod:`.session`). So whatever is sent again begins with a piece of the end of what is stored, of one message at least.
+Two rules answer it. Messages are acknowledged in the order in which they came; and the last one that is stored is not
+acknowledged until another is (or until nothing came for a while, which is written down before and after, see
+``released`` and ``settled`` in :mod:`.session`). So whatever is sent again begins with a piece of the end of what is
+stored, of one message at least.
 
 * A broker as the standard wants it sends it with the DUP flag and with the packet id it had. No two messages on their
   way have the same id, so the latest message stored with that id and that content is the one.
@@ -95,12 +96,13 @@ class Sorter:
 
     :param stored: keys of the messages in the stream that the broker may send again, oldest first
     :param marks: whether this broker is known to set the DUP flag
+    :param anchored: whether the last of them was not acknowledged, for sure, so that it will be sent again
     :ivar over: whether everything is new from now on
     """
 
-    def __init__(self, stored: Sequence[Key], marks: bool) -> None:
+    def __init__(self, stored: Sequence[Key], marks: bool, anchored: bool = True) -> None:
         self._stored = list(stored)
-        self.marks = marks
+        self.marks, self._anchored = marks, anchored
         self._next: int | None = None
         self._held: list[tuple[Arrived, bytes]] = []
         self._candidates: list[int] = []
@@ -127,7 +129,7 @@ class Sorter:
             self.marks, self._next = True, at + 1
             self.over = self._next == len(self._stored)
             return [(arrived, True)]
-        if self._next is None and not self.marks:
+        if self._next is None and not self.marks and self._anchored:
             return self._by_content(arrived, mark)
         self.over = not arrived.dup or self._next is None
         return [(arrived, False)]

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from minibatch.contrib.inlet import Inlet
@@ -30,7 +30,8 @@ class Session:
 
     What is stored as the source's position is a dict: ``client``, the id that the broker knows the session by;
     ``topics``, with the QoS of each; ``settled``, the number of a message up to which the broker has got all
-    acknowledgements, for sure; and ``marks``, whether this broker has been seen to set the DUP flag.
+    acknowledgements, for sure; ``released``, the number of one that was the last, and may have been acknowledged; and
+    ``marks``, whether this broker has been seen to set the DUP flag.
 
     :param wish: what to connect to
     :param inlet: where to
@@ -52,6 +53,7 @@ class Session:
         self._stored: deque[Arrived] = deque()  # in the stream, to be acknowledged
         self._active = self._released = 0.0
         self._idle = IDLE
+        self._released_to = -1                 # what is written down as released
         self._barrier: tuple[int, int | None, float] | None = None
         self._warned = False
 
@@ -65,12 +67,13 @@ class Session:
         try:
             self._begin(link)
             began = self._active = time.monotonic()
-            steady = False
+            good = False
             while not self.cancelled.is_set():
-                self._round(link)
-                if not steady and self._asked is None and (self._stored or time.monotonic() - began > STEADY):
-                    steady = True
+                arrived = self._arrived(link)
+                if not good and (arrived or (self._asked is None and time.monotonic() - began > STEADY)):
+                    good = True
                     up()
+                self._round(link, arrived)
             if self.inlet.flush():
                 self._acknowledge(link)
         finally:
@@ -93,9 +96,11 @@ class Session:
         if not resumed:
             settled = last
         marks = bool(known and old.get('marks'))
-        self._sorter = Sorter([key for key in keys if key.number > settled], marks)
+        released = self._released_to = old.get('released', -1)
+        self._sorter = Sorter([key for key in keys if key.number > settled], marks, anchored=released < last)
         before = old.get('topics', []) if resumed else []
-        self._state = {'client': wish.client_id, 'topics': before, 'settled': settled, 'marks': marks}
+        self._state = {'client': wish.client_id, 'topics': before, 'settled': settled, 'released': released,
+                       'marks': marks}
         self._wanted = [[each, wish.qos] for each in wish.topics]
         self._asked = link.subscribing
         if self._asked is None and before != self._wanted:
@@ -127,17 +132,20 @@ class Session:
 
     # -- reading
 
-    def _round(self, link: Link) -> None:
-        now = time.monotonic()
+    def _arrived(self, link: Link) -> list[Arrived]:
+        """Wait for messages, if there is room for them."""
         if self.inlet.full:
             link.check()
             self._acknowledge(link, 0.05)
-        else:
-            quiet = len(self._open) == len(self._stored) < 2 and self._barrier is None and self._asked is None
-            arrived = link.take(self.size, min(self._idle, 0.2) if quiet else 0.01)
-            if arrived:
-                self._add(link, arrived)
-                self._active = now
+            return []
+        quiet = len(self._open) == len(self._stored) < 2 and self._barrier is None and self._asked is None
+        return link.take(self.size, min(self._idle, 0.2) if quiet else 0.01)
+
+    def _round(self, link: Link, arrived: Sequence[Arrived]) -> None:
+        now = time.monotonic()
+        if arrived:
+            self._add(link, arrived)
+            self._active = now
         self._acknowledge(link)
         if self._asked is not None:
             self._subscribed(link, now)
@@ -192,6 +200,7 @@ class Session:
         """Acknowledge what is in the stream, but for the last message: see :mod:`.redelivery`."""
         for durable in self.inlet.durable(timeout):
             self._stored.extend(durable.tokens)
+            self._released_to = durable.positions['']['released']
         while len(self._stored) > 1:
             self._release(link)
 
@@ -205,10 +214,16 @@ class Session:
         if self._sorter.holds and now - self._active > UNDECIDED:
             self._take(self._sorter.give_up())
         if len(self._open) == len(self._stored) == 1 and now - self._active >= self._idle and self._barrier is None:
+            last = self._number - 1
+            if self._state['released'] != last:
+                self._state['released'] = last
+                self.inlet.advance(dict(self._state))
+            if self._released_to != last:
+                return
             self._release(link)
             self._released = time.monotonic()
             # Whoever answers to what comes after it has got it; nobody has subscribed to this.
-            self._barrier = (self._number - 1, link.unsubscribe([f'minibatch/{self.wish.client_id}']), now)
+            self._barrier = (last, link.unsubscribe([f'minibatch/{self.wish.client_id}']), now)
         if self._barrier is not None:
             settled, asked, since = self._barrier
             if asked in link.answers or now - since > ANSWER:
