@@ -270,7 +270,8 @@ class Stream(Document):
     def stop(self) -> None:
         """End attached sources, and store what ``batchsize`` has collected."""
         for source, _ in self._sources:
-            source.cancel()
+            if hasattr(source, 'cancel'):
+                source.cancel()
         with self._making:
             if self._writer is not None:
                 self._writer.close()  # before waiting for the sources: one may be held up by a full stream
