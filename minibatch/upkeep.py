@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from minibatch.runner import Runner
 
 
+#: Seconds between two looks for copies of messages whose window is gone; there is one when a consumer begins to lead.
+STRAYS = 3600.0
+
+
 class Upkeep:
     """The housekeeping of one consumer; called by the thread of :mod:`minibatch.housekeeping`.
 
@@ -30,7 +34,7 @@ class Upkeep:
         self.others = 0
         self._counted = (0, 0, 0, 0)
         self._rated = (time.monotonic(), 0)
-        self._expire_at = self._sweep_at = self._flush_at = 0.0
+        self._expire_at = self._sweep_at = self._stray_at = self._flush_at = 0.0
         self._counting = threading.Lock()
         self._started = self.store.clock.now()
 
@@ -87,8 +91,10 @@ class Upkeep:
         if now >= self._sweep_at:
             self._sweep_at = now + 6 * self.every
             self.store.sweep(self.stream)
-            self.store.sweep_strays(self.stream)
             self.store.roll_forward(self.stream)
+        if not self.runner.emitter.keep and now >= self._stray_at:
+            self._stray_at = now + STRAYS  # seldom: it looks at every window that has messages in the buffer
+            self.store.sweep_strays(self.stream)
         if stream.max_age and now >= self._expire_at:
             self._expire_at = now + min(30.0, stream.max_age / 4) * random.uniform(0.5, 1.0)
             self.store.expire(self.stream, stream.max_age, bool(stream.expire_unprocessed))
