@@ -251,7 +251,8 @@ class Inlet:
                     raise Stopped
                 self._news.wait(0.1)
                 self._raise()
-            if self._closed:
+            # What was in hand when a cancel cut its storing short is gone; nothing that comes after it may be taken.
+            if self._closed or (self._lost and self._cancelled.is_set()):
                 raise Stopped
             opened = None if self.name is None else self._open_part(part)
             if not self._hand:
