@@ -148,7 +148,7 @@ def watch(stream: mb.Stream, collection: Any, **options: Any) -> Any:
     """Attach, and wait until it watches."""
     source = MongoReplicasetSource(collection, **options)
     thread = stream.attach(source)
-    wait_until(lambda: stream.store.positions(stream.name) or not thread.is_alive())
+    wait_until(lambda: any(each['position'] for each in stream.store.positions(stream.name)) or not thread.is_alive())
     return source
 
 
