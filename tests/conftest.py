@@ -11,7 +11,7 @@ import re
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
@@ -60,11 +60,18 @@ def trio(three_nodes: mongod.Deployment) -> Iterator[mongod.Deployment]:
     yield from _whole(three_nodes)
 
 
-def _whole(deployment: mongod.Deployment) -> Iterator[mongod.Deployment]:
-    """A healthy deployment; whatever the test breaks is repaired for the next one."""
-    deployment.repair()
-    yield deployment
-    deployment.repair()
+class _Breakable(Protocol):
+    def repair(self) -> None: ...
+
+
+B = TypeVar('B', bound=_Breakable)
+
+
+def _whole(server: B) -> Iterator[B]:
+    """A healthy server; whatever the test breaks is repaired for the next one."""
+    server.repair()
+    yield server
+    server.repair()
 
 
 @pytest.fixture
@@ -137,10 +144,8 @@ def kafka_broker() -> Iterator[brokers.Kafka]:
 
 @pytest.fixture
 def kafka(kafka_broker: brokers.Kafka) -> Iterator[brokers.Kafka]:
-    """A Kafka that may be broken; whatever the test breaks is repaired for the next one."""
-    kafka_broker.repair()
-    yield kafka_broker
-    kafka_broker.repair()
+    """A Kafka that may be broken."""
+    yield from _whole(kafka_broker)
 
 
 @pytest.fixture(scope='session')
@@ -159,9 +164,7 @@ def mqtt_broker() -> Iterator[brokers.Mqtt]:
 @pytest.fixture
 def mqtt(mqtt_broker: brokers.Mqtt) -> Iterator[brokers.Mqtt]:
     """An MQTT broker that may be broken."""
-    mqtt_broker.repair()
-    yield mqtt_broker
-    mqtt_broker.repair()
+    yield from _whole(mqtt_broker)
 
 
 @pytest.fixture(scope='session')
@@ -173,10 +176,9 @@ def redis_broker() -> Iterator[brokers.Redis]:
 @pytest.fixture
 def redis(redis_broker: brokers.Redis) -> Iterator[brokers.Redis]:
     """A Redis server that may be broken; it starts each test empty."""
-    redis_broker.repair()
-    redis_broker.restart_empty()
-    yield redis_broker
-    redis_broker.repair()
+    for broker in _whole(redis_broker):
+        broker.restart_empty()
+        yield broker
 
 
 @pytest.fixture

@@ -46,13 +46,6 @@ def fail():
 
 
 @pytest.fixture
-def stream(url: str) -> Iterator[mb.Stream]:
-    stream = mb.stream('clicks', url=url)
-    yield stream
-    stream.stop()
-
-
-@pytest.fixture
 def app(redis: Redis) -> Iterator[Celery]:
     app = Celery('shop', broker=redis.url, set_as_current=False)
     yield app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,6 @@ import minibatch as mb
 from minibatch.contrib.files import FileSink, FileSource
 from minibatch.errors import OptionError, Unencodable
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def stream(url: str) -> Iterator[mb.Stream]:
-    stream = mb.stream('clicks', url=url)
-    yield stream
-    stream.stop()
 
 
 @pytest.fixture

@@ -26,13 +26,6 @@ Open = Callable[..., mb.Stream]
 
 
 @pytest.fixture
-def stream(url: str) -> Iterator[mb.Stream]:
-    stream = mb.stream('clicks', url=url)
-    yield stream
-    stream.stop()
-
-
-@pytest.fixture
 def proxy(server: Deployment) -> Iterator[Proxy]:
     with Proxy(server.nodes[0].port) as proxy:
         yield proxy

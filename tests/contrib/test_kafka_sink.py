@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,13 +22,6 @@ from tests.support.consuming import passed
 pytest.importorskip('kafka')
 
 from minibatch.contrib.kafka import KafkaSink
-
-
-@pytest.fixture
-def stream(url: str) -> Iterator[mb.Stream]:
-    stream = mb.stream('clicks', url=url)
-    yield stream
-    stream.stop()
 
 
 @pytest.fixture

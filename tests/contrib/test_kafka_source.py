@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -23,13 +23,6 @@ from minibatch.contrib.kafka.client import KafkaConsumer, Link, connect, errors
 from minibatch.contrib.kafka.source import _group_of
 
 Source = Callable[..., KafkaSource]
-
-
-@pytest.fixture
-def stream(url: str) -> Iterator[mb.Stream]:
-    stream = mb.stream('clicks', url=url)
-    yield stream
-    stream.stop()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -14,13 +14,6 @@ from minibatch.contrib.mongodb import MongoReplicasetSource, MongoSource
 from minibatch.errors import HistoryLost, OptionError
 from tests.support.mongod import Deployment
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def stream(url: str) -> Iterator[mb.Stream]:
-    stream = mb.stream('clicks', url=url)
-    yield stream
-    stream.stop()
 
 
 @pytest.fixture

@@ -44,13 +44,6 @@ def om(request: pytest.FixtureRequest, url: str) -> Iterator[Any]:
         datasets.close()
 
 
-@pytest.fixture
-def stream(url: str) -> Iterator[mb.Stream]:
-    stream = mb.stream('clicks', url=url)
-    yield stream
-    stream.stop()
-
-
 def stored(stream: mb.Stream) -> list[Any]:
     return [each.data for each in stream.buffer().order_by('id')]
 

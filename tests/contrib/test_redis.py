@@ -34,13 +34,6 @@ Source = Callable[..., RedisSource]
 
 
 @pytest.fixture
-def stream(url: str) -> Iterator[mb.Stream]:
-    stream = mb.stream('clicks', url=url)
-    yield stream
-    stream.stop()
-
-
-@pytest.fixture
 def upstream(redis: Redis) -> Iterator[Any]:
     """A client of the server's own port, which no gate cuts off."""
     import redis as library
