@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -175,6 +176,34 @@ def test_a_sink_ends_the_line_that_a_crash_has_left(path: Path) -> None:
     sink.flush()
     sink.close()
     assert path.read_text() == '{"n": 0\n{"n":1}\n'
+
+
+def test_a_sink_ends_the_line_that_a_full_disk_has_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = FileSink(path)
+    sink.put({'n': 1})
+
+    def short(file: int, data: bytes) -> int:
+        monkeypatch.setattr(os, 'write', full)
+        return write(file, data[:5])
+
+    def full(file: int, data: bytes) -> int:
+        monkeypatch.setattr(os, 'write', write)
+        raise OSError(errno.ENOSPC, 'no space left on device')
+
+    write = os.write
+    monkeypatch.setattr(os, 'write', short)
+    with pytest.raises(OSError, match='no space'):
+        sink.put({'n': 12345})
+    sink.put({'n': 12345})
+    assert path.read_text() == '{"n":1}\n{"n":\n{"n":12345}\n'
+
+
+def test_a_csv_sink_has_a_header_though_its_first_result_did_not_fit(tmp_path: Path) -> None:
+    sink = FileSink(tmp_path / 'new.csv')
+    with pytest.raises(Unencodable):
+        sink.put([{'a': 1}, {'b': 2}])
+    sink.put({'b': 3})
+    assert (tmp_path / 'new.csv').read_text() == 'b\n3\n'
 
 
 def test_a_csv_sink_keeps_the_fields_of_the_file(tmp_path: Path) -> None:

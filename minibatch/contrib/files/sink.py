@@ -46,6 +46,7 @@ class FileSink:
         self.csv = Csv('\t' if self.format == 'tsv' else ',', encoding) if table else None
         self.codec = codec_of(codec or self.csv or {'jsonl': 'json', 'text': 'text'}[self.format])
         self._file: int | None = None
+        self._known = False
 
     def __repr__(self) -> str:
         return f'FileSink({str(self.path)!r})'
@@ -57,8 +58,14 @@ class FileSink:
         :raises OSError: the file cannot be written
         """
         file = self._opened()
+        try:
+            self._write(file, list(spread(message, self.expand)))
+        except BaseException:
+            self._known = False  # there may be half a line, and the fields may not be in the file
+            raise
+
+    def _write(self, file: int, messages: list[Any]) -> None:
         head = b''
-        messages = list(spread(message, self.expand))
         if self.csv is not None and not self.csv.fields and messages:
             first = as_document(messages[0])
             self.csv.fields = list(self.fields or first)
@@ -84,10 +91,17 @@ class FileSink:
     def _opened(self) -> int:
         if self._file is None:
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-            size = os.fstat(self._file).st_size
-            if size and os.pread(self._file, 1, size - 1) != b'\n':
-                os.write(self._file, b'\n')
-            if self.csv is not None:
-                first = os.pread(self._file, 1 << 16, 0).partition(b'\n')[0].rstrip(b'\r')
-                self.csv.fields = self.csv.values(first) if first else ()
+            self._known = False
+        if not self._known:
+            self._look(self._file)
+            self._known = True
         return self._file
+
+    def _look(self, file: int) -> None:
+        """End a half line, and learn which fields the file has."""
+        size = os.fstat(file).st_size
+        if size and os.pread(file, 1, size - 1) != b'\n':
+            os.write(file, b'\n')
+        if self.csv is not None:
+            first = os.pread(file, 1 << 16, 0).partition(b'\n')[0].rstrip(b'\r')
+            self.csv.fields = self.csv.values(first) if first else ()
