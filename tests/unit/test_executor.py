@@ -537,7 +537,9 @@ def test_nothing_is_left(tmp_path: Path) -> None:
         assert [kinds(future) for future in futures] == [['ok', 'died', 'ok']] * 2
     with make_executor('thread', 2) as executor:
         results(executor.run(obey, ['a'], 5.0))
-    wait_until(lambda: count() == before, what=f'{count()} to be {before}')
+    # Less is no fault of theirs: something that an earlier test has left may have ended by itself.
+    wait_until(lambda: all(now <= then for now, then in zip(count(), before, strict=True)),
+               what=f'{count()} to be {before}')
 
 
 def test_a_forked_process_is_told_to_make_its_own(lane: Executor) -> None:
