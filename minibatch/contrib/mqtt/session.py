@@ -20,9 +20,8 @@ log = logging.getLogger(__name__)
 STEADY = 1.0
 #: Seconds without a message after which the last one is acknowledged, too; at the most, and at the least.
 IDLE, IDLE_LEAST = 1.0, 0.02
-#: Seconds that a broker has to answer that it has got this far, and in which it should have sent what is needed to
-#: tell whether it was sent before.
-ANSWER, UNDECIDED = 2.0, 5.0
+#: Seconds in which a broker should have sent what is needed to tell whether it was sent before.
+UNDECIDED = 5.0
 
 
 class Session:
@@ -54,7 +53,7 @@ class Session:
         self._active = self._released = 0.0
         self._idle = IDLE
         self._released_to = -1                 # what is written down as released
-        self._barrier: tuple[int, int | None, float] | None = None
+        self._barrier: tuple[int, int | None] | None = None
         self._warned = False
 
     def run(self, up: Callable[[], None]) -> None:
@@ -138,8 +137,8 @@ class Session:
             link.check()
             self._acknowledge(link, 0.05)
             return []
-        quiet = len(self._open) == len(self._stored) < 2 and self._barrier is None and self._asked is None
-        return link.take(self.size, min(self._idle, 0.2) if quiet else 0.01)
+        quiet = len(self._open) == len(self._stored) < 2 and self._asked is None
+        return link.take(self.size, min(self._idle / 2, 0.2) if quiet else 0.01)
 
     def _round(self, link: Link, arrived: Sequence[Arrived]) -> None:
         now = time.monotonic()
@@ -210,23 +209,32 @@ class Session:
         link.ack(arrived)
 
     def _settle(self, link: Link, now: float) -> None:
-        """When all is quiet, acknowledge the last message, too; and write that down when the broker has got it."""
+        """When all is quiet, acknowledge the last message, too, in steps each of which is known to be done.
+
+        The broker says that it has got what was acknowledged before; that the last one may be acknowledged is written
+        down; it is; the broker says that it has got this; and that is written down.
+        """
         if self._sorter.holds and now - self._active > UNDECIDED:
             self._take(self._sorter.give_up())
-        if len(self._open) == len(self._stored) == 1 and now - self._active >= self._idle and self._barrier is None:
-            last = self._number - 1
+        last = self._number - 1
+        if len(self._open) == len(self._stored) == 1 and now - self._active >= self._idle:
             if self._state['released'] != last:
-                self._state['released'] = last
-                self.inlet.advance(dict(self._state))
-            if self._released_to != last:
-                return
-            self._release(link)
-            self._released = time.monotonic()
-            # Whoever answers to what comes after it has got it; nobody has subscribed to this.
-            self._barrier = (last, link.unsubscribe([f'minibatch/{self.wish.client_id}']), now)
-        if self._barrier is not None:
-            settled, asked, since = self._barrier
-            if asked in link.answers or now - since > ANSWER:
+                if self._confirmed(link, last - 1):
+                    self._state['released'] = last
+                    self.inlet.advance(dict(self._state))
+            elif self._released_to == last:
+                self._release(link)
+                self._released = time.monotonic()
                 self._barrier = None
-                self._state['settled'] = settled
-                self.inlet.advance(dict(self._state))
+        elif not self._open and self._state['settled'] != last and self._confirmed(link, last):
+            self._state['settled'] = last
+            self.inlet.advance(dict(self._state))
+
+    def _confirmed(self, link: Link, number: int) -> bool:
+        """Whether the broker has got the acknowledgements up to this message, since it answers to what came after.
+
+        One that does not (rumqttd) keeps the last message as one on its way, until there is another one.
+        """
+        if self._barrier is None or self._barrier[0] != number:  # nobody has subscribed to this
+            self._barrier = (number, link.unsubscribe([f'minibatch/{self.wish.client_id}']))
+        return self._barrier[1] in link.answers
