@@ -35,6 +35,8 @@ PASSING = frozenset({6, 7, 24, 50, 89, 91, 112, 134, 175, 189, 225, 237, 244, 25
                      11602, 13435, 13436, 14031, 64, 100, 202, 290})
 
 
+#: How long the first look at a database goes on while it elects a primary, in seconds.
+START_PATIENCE = 10.0
 #: Server error: a document with this key is there.
 DUPLICATE = 11000
 
@@ -105,7 +107,8 @@ class Base:
 
     @verb
     def _ensure(self) -> bool:
-        return schema.ensure(self.db)
+        # Who starts during an election waits for it, as an append does.
+        return persistently(lambda: schema.ensure(self.db), within=START_PATIENCE)
 
     def repair(self) -> None:
         """Create collections and indexes that somebody has dropped."""

@@ -15,7 +15,7 @@ HOUR = 3600.0
 @pytest.mark.parametrize('consumers', [2, 5])
 def test_from_the_start(world: World, consumers: int) -> None:
     """All start at once on a stream that two producers fill; every window has its exact size, and all take part."""
-    started = [world.consumer(size=10, function={'seconds': 0.01}) for _ in range(consumers)]
+    started = [world.consumer(size=10, function={'seconds': 0.05}) for _ in range(consumers)]
     world.patiently(lambda: world.db.consumer.count_documents({}) == consumers, 30, 'all of them to be there')
     producers = [world.producer(name, 1000, batch=50, pause=0.02) for name in ('a', 'b')]
     for producer in producers:
