@@ -60,6 +60,7 @@ class Cutter:
         self._numbers = (1, 0)  # window numbers allocated and not used yet: first and last
         self._seen: Any = None  # id of a message that the watch has seen come
         self._known: Any = None  # that of the first message that can be cut, if there was no need to ask
+        self._drained = False  # the last look found no message at all, so the first one seen since is the first of all
         self._stocked = False
         self._unfinished = False  # the last cut was broken off in the middle
         self._pause = 0.01
@@ -243,6 +244,7 @@ class Cutter:
         if self.leads:
             self._leads_until = now + lease
             self._numbers = (1, 0)
+            self._drained = False
             self.store.roll_forward(self.stream)
         return self.leads
 
@@ -251,10 +253,12 @@ class Cutter:
         timed = not self.emitter.WATCH
         need = self.emitter.need()
         # The watch has seen a message, so there is no need to ask whether there is one, nor to search for it among the
-        # many that have just been deleted, which the server goes past one by one.
-        self._known = self._seen if need == 1 and not timed else None
+        # many that have just been deleted, which the server goes past one by one. But what it saw while others waited
+        # comes after those.
+        self._known = self._seen if need == 1 and not timed and self._drained else None
         self._seen = None
         count, most = (1, 1) if self._known is not None else (self.store.count_free(self.stream, need), most)
+        self._drained = count == 0
         last_read = self.store.last_read(self.stream) if timed else None
         ask = timed or (count and getattr(self.emitter, 'within', None) is not None)
         return View(now=self.store.clock.now(), count=count, most=most, last_read=last_read,

@@ -38,3 +38,18 @@ def test_who_slept_before_it_read_cuts_nothing_with_its_old_numbers(
     other.run(blocking=False)
     assert [ns for _, ns in sorted(got)] == [[n, n + 1] for n in range(0, 10, 2)]
     late.stop()
+
+
+def test_what_a_watch_sees_while_others_wait_is_not_cut_before_them(stream: mb.Stream, url: str) -> None:
+    got: list[int] = []
+    emitter = mb.make_emitter(stream.name, lambda window: got.extend(each['n'] for each in window), url=url, size=1,
+                              executor='inline')
+    emitter._run_once()
+    stream.extend({'n': n} for n in range(4))
+    ids = [message.id for message in stream.buffer().order_by('id')]
+    for seen in (ids[0], ids[2]):  # the watch tells of the first, is busy while the second comes, tells of the third
+        emitter.engine.cutter._message_came(seen)
+        emitter._run_once()
+    emitter.run(blocking=False)
+    assert got == [0, 1, 2, 3]
+    emitter.stop()
