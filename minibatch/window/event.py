@@ -37,6 +37,8 @@ class Event(NamedTuple):
     :ivar slot: the canonical bytes of the key (:func:`slot_of`), for dicts and for comparing; empty if not keyed
     :ivar size: bytes of its data
     :ivar closes: whether the user's ``when=`` says that it closes its batch
+    :ivar right: whether it is on the right side of a join
+    :ivar held: whether it has been in a window that was cut, and stays for later ones (see :class:`Pane`)
 
     >>> Event(time=5, id=b'b', created=7) < Event(time=5, id=b'c', created=6)
     True
@@ -49,6 +51,8 @@ class Event(NamedTuple):
     slot: bytes = b''
     size: int = 0
     closes: bool = False
+    right: bool = False
+    held: bool = False
 
 
 class Unplaceable(Exception):

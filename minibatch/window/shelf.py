@@ -25,12 +25,17 @@ class Pane:
     :ivar end: likewise; exclusive
     :ivar key: the key that its messages share, as the user sees it
     :ivar slot: the canonical bytes of the key
-    :ivar events: its members, in order of time and id
-    :ivar gone: those of the members that no later window needs: they leave the buffer with this cut
+    :ivar events: its members, in order of time and id; of a join the left one first. Empty: there is no window to cut,
+        but ``gone`` leaves the buffer, ``late`` is treated as late, and the mark is stored, as with a window
+    :ivar gone: events that no later window needs: they leave the buffer with this cut; members or not
     :ivar mark: the progress once this is cut; what is not after it, is cut. ``()``: nothing can be late
     :ivar name: what follows the stream's name in the window's id (:func:`~minibatch.window.event.span_name`), the same
         for whoever cuts it; ``None``: the window has a number
     :ivar final: ``False`` if it is handed out early and will come again
+    :ivar held: members that stay in the buffer for later windows, and have been in none before: it is noted with them
+        (:attr:`Event.held`), in the same transaction, that they were in one
+    :ivar late: those of ``gone`` that were in no window and never will be; to be treated as those that
+        :meth:`Shelf.add` refuses
     """
 
     start: int
@@ -42,6 +47,8 @@ class Pane:
     mark: Mark = ()
     name: str | None = None
     final: bool = True
+    held: Sequence[Event] = ()
+    late: Sequence[Event] = ()
 
 
 class Shelf(Protocol):
