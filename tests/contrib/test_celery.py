@@ -57,8 +57,9 @@ def worker(tmp_path: Path, redis: Redis) -> Iterator[Any]:
     """A worker that sends events."""
     person = Person(tmp_path)
     (tmp_path / 'tasks.py').write_text(TASKS)
-    started = person.call([sys.executable, '-m', 'celery', '-A', 'tasks', 'worker', '-P', 'solo', '-l', 'INFO'],
-                          'worker', BROKER=redis.url, C_FORCE_ROOT='1')
+    # Without gossip it listens once, to what it is told, so that one can tell when the source listens, too.
+    started = person.call([sys.executable, '-m', 'celery', '-A', 'tasks', 'worker', '-P', 'solo', '-l', 'INFO',
+                           '--without-gossip', '--without-mingle'], 'worker', BROKER=redis.url, C_FORCE_ROOT='1')
     started.wait_until(lambda: 'ready.' in started.err.read_text(errors='replace'))
     yield started
     person.leave()

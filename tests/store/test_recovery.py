@@ -118,4 +118,6 @@ def test_a_window_that_is_locked_does_not_hold_up_the_others(moved: Bench) -> No
             recovered += [each.id for each in moved.store.recover(STREAM, 8, within=0.3)]
         assert recovered == [other.id]
         moved.session.abort_transaction()
-    assert [each.id for each in moved.store.recover(STREAM, 8)] == [locked.id]
+    # The server may go on with a write that was given up, so that the window is recovered without anybody knowing.
+    moved.store.recover(STREAM, 8)
+    assert {doc['_id']: doc['state'] for doc in moved.store.windows.find()} == {locked.id: 'ready', other.id: 'ready'}
