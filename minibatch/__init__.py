@@ -4,6 +4,7 @@ Producers anywhere call ``stream.append(...)``; consumers anywhere are decorated
 """
 
 from minibatch.api import make_emitter, source, stream, streaming
+from minibatch.app import App
 from minibatch.connection import authenticated_url, connectdb
 from minibatch.errors import (
     AccessRefused,
@@ -34,6 +35,7 @@ from minibatch.window import Batch, CountWindow, FixedTimeWindow, RelaxedTimeWin
 
 __all__ = [
     'AccessRefused',
+    'App',
     'BacklogFull',
     'Batch',
     'Buffer',

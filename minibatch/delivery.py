@@ -81,12 +81,15 @@ class Delivery:
         if not good:
             return
         reached('run:done')
-        if self.exactly_once:
+        if self.exactly_once and not getattr(self.emitter.sink, 'mixed', False):
             self._commit_with_effects(good)
         else:
             delivered = [each for each in good if self._forwarded(*each)]
             for each in self._flushed(delivered):
-                self._commit(each)
+                if self.exactly_once:
+                    self._commit_with_effects(each)
+                else:
+                    self._commit(each)
 
     # -- at least once: sink, then commit
 

@@ -11,6 +11,12 @@ from minibatch.errors import OptionError
 class Sinks:
     """Several sinks as one: all must take a result, or its window is tried again, with all of them.
 
+    Those that are exactly once write in the transaction that commits the window, the others before it. So if one of
+    the others fails, nothing is written by those; what the others have taken by then, they are given again.
+
+    :ivar exactly_once: whether any of them is
+    :ivar mixed: whether any of them is not, besides
+
     >>> seen, also = [], []
     >>> Sinks([seen.append, also.append]).put({'n': 1})
     >>> seen == also == [{'n': 1}]
@@ -19,14 +25,23 @@ class Sinks:
 
     def __init__(self, sinks: Sequence[Any]) -> None:
         self._sinks = list(sinks)
+        self._within = [each for each in self._sinks if exactly_once(each)]
+        self._before = [each for each in self._sinks if not exactly_once(each)]
+        self.exactly_once = bool(self._within)
+        self.mixed = bool(self._within and self._before)
 
     def __repr__(self) -> str:
         return repr(self._sinks)
 
     def put(self, message: Any) -> None:
-        """Hand a result to each, in order; the first that raises ends it."""
-        for sink in self._sinks:
+        """Hand a result to each that is not exactly once, in order; the first that raises ends it."""
+        for sink in self._before:
             getattr(sink, 'put', sink)(message)
+
+    def put_in(self, session: Any, messages: Any, batch: Any) -> None:
+        """Hand a result to each that is exactly once, in the transaction of *session*."""
+        for sink in self._within:
+            sink.put_in(session, messages, batch)
 
     def begin(self, batch: Any) -> None:
         """Tell each of the window whose result comes next."""
@@ -61,12 +76,15 @@ class Sinks:
 def one_sink(given: Any) -> Any:
     """The sink that the ``sink=`` of a user means.
 
-    :raises minibatch.errors.OptionError: it is none, or cannot be one of several
+    :raises minibatch.errors.OptionError: it is none
     """
     sinks = list(given) if isinstance(given, (list, tuple)) else [given]
-    if any(getattr(each, 'exactly_once', False) for each in sinks) and len(sinks) > 1:
-        raise OptionError('an exactly-once sink commits together with the window, so it must be the only sink')
     for each in sinks:
         if each is not None and not callable(getattr(each, 'put', each)):
             raise OptionError(f'a sink is an object with put(message), or a callable, not {each!r}')
     return sinks[0] if len(sinks) == 1 else Sinks([each for each in sinks if each is not None])
+
+
+def exactly_once(sink: Any) -> bool:
+    """Whether a sink writes in the transaction that commits the window."""
+    return bool(getattr(sink, 'exactly_once', False))

@@ -34,6 +34,11 @@ class Streams(Base):
             raise IntegrityError(f'stream {name!r} was removed while it was being opened; open it again')
         return doc
 
+    @verb
+    def names(self) -> list[str]:
+        """The names of all streams, in order."""
+        return [doc['_id'] for doc in self.streams.find({}, {'_id': 1}, sort=[('_id', 1)])]
+
     def append(self, docs: Sequence[Document], patience: float = APPEND_PATIENCE) -> None:
         """Store messages; when it returns they are on a majority of the members, in their journals.
 

@@ -30,6 +30,7 @@ LAYERS = (
     ('window', 'worker', 'lanes', 'process', 'processes', 'pools', 'executor'),
     ('delivery', 'housekeeping', 'upkeep', 'cutter', 'runner', 'signals', 'sinks'),
     ('api',),
+    ('app',),
     ('testing', 'contrib', 'demo'),
     ('cli', '__main__'),
 )
@@ -59,11 +60,11 @@ MONGO_BRIDGES = ('minibatch.contrib.mongodb', 'minibatch.contrib.omegaml', 'mini
 
 #: What ``import minibatch as mb`` gives, in full. A name added or removed here is a change of the public surface.
 PUBLIC = [
-    'AccessRefused', 'BacklogFull', 'Batch', 'Buffer', 'CodecError', 'ConnectError', 'CountWindow', 'DeliveryFailed',
-    'EmbeddedError', 'FixedTimeWindow', 'HistoryLost', 'IntegrityError', 'InvalidMessage', 'LeaseLost',
-    'MessageTooLarge', 'MinibatchError', 'MissingExtra', 'OptionError', 'PositionMoved', 'RelaxedTimeWindow',
-    'StoreUnavailable', 'Stream', 'Undecodable', 'Unencodable', 'Unfit', 'Window', 'WindowEmitter', 'WindowError',
-    'WindowTimeout', 'WorkerDied', 'authenticated_url', 'connectdb', 'make_emitter', 'source', 'stream', 'streaming',
+    'AccessRefused', 'App', 'BacklogFull', 'Batch', 'Buffer', 'CodecError', 'ConnectError', 'CountWindow',
+    'DeliveryFailed', 'EmbeddedError', 'FixedTimeWindow', 'HistoryLost', 'IntegrityError', 'InvalidMessage',
+    'LeaseLost', 'MessageTooLarge', 'MinibatchError', 'MissingExtra', 'OptionError', 'PositionMoved',
+    'RelaxedTimeWindow', 'StoreUnavailable', 'Stream', 'Undecodable', 'Unencodable', 'Unfit', 'Window', 'WindowEmitter',
+    'WindowError', 'WindowTimeout', 'WorkerDied', 'authenticated_url', 'connectdb', 'make_emitter', 'source', 'stream', 'streaming',
 ]
 
 #: Names that programs import from elsewhere than the top.
@@ -85,6 +86,7 @@ PROMISED = {
     'minibatch.contrib.omegaml': ['DatasetSource', 'DatasetSink'],
     'minibatch.contrib.reconnect': ['persist'],
     'minibatch.contrib.schemas': ['checker'],
+    'minibatch.app': ['Agent', 'App', 'AppStream', 'Windows'],
     'minibatch.clock': ['Clock', 'ManualClock'],
     'minibatch.embedded': ['start', 'stop', 'status'],
     'minibatch.cli': ['main'],

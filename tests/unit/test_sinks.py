@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import minibatch as mb
-from minibatch.errors import OptionError
+from minibatch.contrib.mongodb import MongoSink
 from tests.support.consuming import passed
 from tests.support.waiting import wait_until
 
@@ -157,11 +157,30 @@ def test_a_sink_that_hangs_is_given_up(stream: mb.Stream) -> None:
     wait_until(lambda: not any('minibatch-sink' in each.name for each in threading.enumerate()))
 
 
-def test_an_exactly_once_sink_is_the_only_one(stream: mb.Stream) -> None:
-    sink = Put()
-    sink.exactly_once = True  # type: ignore[attr-defined]
-    with pytest.raises(OptionError, match='only sink'):
-        passed(stream, sink=[sink, print], size=2)
+def test_what_is_exactly_once_is_written_when_all_others_have_the_result(stream: mb.Stream, db: Any) -> None:
+    written: list[int] = []
+
+    class Failing(Flushed):
+        def put(self, message: Any) -> None:
+            super().put(message)
+            written.append(db.totals.count_documents({}))
+            if len(written) == 1:
+                raise OSError('down')
+
+    failing = Failing()
+    passed(stream, lambda window: {'_id': window.id}, sink=[MongoSink('totals', exactly_once=True), failing], size=2)
+    assert written == [0, 0]
+    assert list(db.totals.find()) == [{'_id': 'clicks:1'}]
+    assert failing.calls == [{'_id': 'clicks:1'}] * 2 + ['flush']
+
+
+def test_what_mongodb_refuses_is_in_no_exactly_once_sink(stream: mb.Stream, db: Any) -> None:
+    db.totals.insert_one({'_id': 'clicks:1', 'of': 'somebody'})
+    before = Put()
+    passed(stream, lambda window: {'_id': window.id}, max_attempts=2, size=2,
+           sink=[before, MongoSink('others', exactly_once=True), MongoSink('totals', exactly_once=True)])
+    assert len(before.calls) == 2, 'which is why it is to be exactly once, too'
+    assert (db.others.count_documents({}), len(stream.dead.list())) == (0, 1)
 
 
 def test_results_are_not_sent_anywhere_if_nobody_wants_them(stream: mb.Stream) -> None:

@@ -1,0 +1,137 @@
+"""The worker of an app: all its agents, each a consumer in a thread of this process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from minibatch import api
+from minibatch.app.agents import Agent, successors
+from minibatch.app.handles import AppStream
+from minibatch.app.iterators import IteratorExecutor
+from minibatch.app.outlet import Outlet
+from minibatch.errors import OptionError, WindowError, did_you_mean
+from minibatch.models import Stream
+from minibatch.signals import stopped_by_signals
+from minibatch.window.base import WindowEmitter
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from minibatch.app import App
+
+log = logging.getLogger('minibatch')
+
+
+class Worker:
+    """Runs agents of an app, in this process.
+
+    Several workers of the same app, on as many machines as you like, share the work.
+
+    :param app: whose agents
+    :param agents: their names (default: all)
+    :ivar died: what agents have died of, by name
+    :raises minibatch.errors.OptionError: there is no such agent, or one is not defined as it should be
+    """
+
+    def __init__(self, app: App, agents: Iterable[str] | None = None) -> None:
+        app.check()
+        self.app = app
+        names = list(app.agents if agents is None else agents)
+        for name in names:
+            if name not in app.agents:
+                raise OptionError(f'app {app.name!r} has no agent {name!r}{did_you_mean(name, app.agents)}')
+        if not names:
+            raise OptionError(f"app {app.name!r} has no agents; define one with @app.agent('stream')")
+        self.agents = [app.agents[name] for name in dict.fromkeys(names)]
+        self.died: dict[str, BaseException] = {}
+        self._emitters: list[WindowEmitter] = []
+        self._executors: list[IteratorExecutor] = []
+        self._stop = False
+        self._changed = threading.Event()
+
+    def start(self) -> Self:
+        """Start all agents; returns when they run.
+
+        :raises minibatch.errors.OptionError: one cannot be run as it is defined
+        :raises minibatch.errors.ConnectError: no MongoDB there
+        """
+        try:
+            for agent in self.agents:
+                self._emitters.append(self._emitter(agent))
+        except BaseException:
+            self.stop()
+            raise
+        for agent, emitter in zip(self.agents, self._emitters, strict=True):
+            if agent.source is not None:
+                emitter.stream.attach(agent.source)
+            emitter._thread = threading.Thread(target=self._consume, args=(agent, emitter), daemon=True,
+                                               name=f'minibatch-{emitter.stream_name}')
+            emitter._thread.start()
+        return self
+
+    def run(self) -> None:
+        """Start, wait for Ctrl-C, SIGTERM or an agent's death, and stop.
+
+        :raises minibatch.errors.WindowError: an agent has died
+        """
+        with stopped_by_signals(self):
+            self.start()
+            while not (self._stop or self.died):
+                self._changed.wait(0.25)
+            self.stop()
+        for name, error in self.died.items():
+            raise WindowError(f'agent {name!r} has died ({type(error).__name__}: {error}), so the worker has stopped; '
+                              'its messages and windows are kept, and go on with the next worker') from error
+
+    def stop(self) -> None:
+        """End all agents: windows that run are finished and committed, those that wait are given back."""
+        self._stop = True
+        for emitter in self._emitters:
+            emitter._stop = True  # all at once; one that waits for the other would take longer
+        for emitter in self._emitters:
+            emitter.stop()
+            emitter.stream.stop()
+        for executor in self._executors:
+            executor.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _emitter(self, agent: Agent) -> WindowEmitter:
+        options = dict(agent.options)
+        if agent.iterating:
+            executor = IteratorExecutor(agent.fn, agent.name, options.pop('workers', None) or 1)
+            self._executors.append(executor)
+            options['executor'] = executor
+        agent.stream.open()
+        return api.make_emitter(agent.stream.name, agent.function, url=self.app.url, sink=self._outlet(agent),
+                                **options)
+
+    def _outlet(self, agent: Agent) -> Outlet | None:
+        following = [each.stream for each in successors(agent, self.app.agents)]
+        streams = [*following, *(each for each in agent.sinks if isinstance(each, (AppStream, Stream)))]
+        sinks = [each for each in agent.sinks if not isinstance(each, (AppStream, Stream))]
+        if not streams and not sinks:
+            return None
+        return Outlet([_sink_into(each) for each in streams], sinks, agent.atomic_send)
+
+    def _consume(self, agent: Agent, emitter: WindowEmitter) -> None:
+        try:
+            emitter.engine.run()
+        except BaseException as error:
+            log.exception('agent %r has died', agent.name)
+            self.died[agent.name] = error
+        finally:
+            self._changed.set()
+
+
+def _sink_into(stream: Any) -> Any:
+    """A sink that appends to a stream."""
+    target = stream.open() if isinstance(stream, AppStream) else stream
+    return target.extend
