@@ -60,11 +60,12 @@ MONGO_BRIDGES = ('minibatch.contrib.mongodb', 'minibatch.contrib.omegaml', 'mini
 
 #: What ``import minibatch as mb`` gives, in full. A name added or removed here is a change of the public surface.
 PUBLIC = [
-    'AccessRefused', 'App', 'BacklogFull', 'Batch', 'Buffer', 'CodecError', 'ConnectError', 'CountWindow',
-    'DeliveryFailed', 'EmbeddedError', 'FixedTimeWindow', 'HistoryLost', 'IntegrityError', 'InvalidMessage',
-    'LeaseLost', 'MessageTooLarge', 'MinibatchError', 'MissingExtra', 'OptionError', 'PositionMoved',
-    'RelaxedTimeWindow', 'StoreUnavailable', 'Stream', 'Undecodable', 'Unencodable', 'Unfit', 'Window', 'WindowEmitter',
-    'WindowError', 'WindowTimeout', 'WorkerDied', 'authenticated_url', 'connectdb', 'make_emitter', 'source', 'stream', 'streaming',
+    'App',
+    'AccessRefused', 'BacklogFull', 'Batch', 'Buffer', 'CodecError', 'ConnectError', 'CountWindow', 'DeliveryFailed',
+    'EmbeddedError', 'FixedTimeWindow', 'HistoryLost', 'IntegrityError', 'InvalidMessage', 'LeaseLost',
+    'MessageTooLarge', 'MinibatchError', 'MissingExtra', 'OptionError', 'PositionMoved', 'RelaxedTimeWindow',
+    'StoreUnavailable', 'Stream', 'Undecodable', 'Unencodable', 'Unfit', 'Window', 'WindowEmitter', 'WindowError',
+    'WindowTimeout', 'WorkerDied', 'authenticated_url', 'connectdb', 'make_emitter', 'source', 'stream', 'streaming',
 ]
 
 #: Names that programs import from elsewhere than the top.
