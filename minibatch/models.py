@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mongoengine import (
     BooleanField,
@@ -32,12 +32,18 @@ from mongoengine import (
 from minibatch.connection import connect
 from minibatch.dead import DeadWindows
 from minibatch.errors import OptionError
+from minibatch.fluent import Operators
 from minibatch.states import StreamStatus, WindowState
 from minibatch.store import Store
 from minibatch.writer import Writer
 
+if TYPE_CHECKING:
+    from minibatch.operators.pipeline import Pipeline
+
 log = logging.getLogger('minibatch')
 
+#: Options that cut windows, and are no fields of a window document.
+CUTTING = {'size', 'within', 'interval', 'relaxed', 'emitter', 'emit_empty', 'every', 'gap', 'sliding', 'when', 'bytes'}
 #: The stream whose emitter is asking, as (mongoengine alias, name): its ``Buffer.objects`` sees that stream only.
 _SCOPE: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar('minibatch-scope', default=None)
 _NAME_LIMIT = 120
@@ -123,10 +129,11 @@ class Window(Document):
         return _visible(queryset)
 
 
-class Stream(Document):
+class Stream(Operators, Document):
     """A named, durable sequence of messages.
 
-    Get one with :func:`minibatch.stream` or :meth:`get_or_create`.
+    Get one with :func:`minibatch.stream` or :meth:`get_or_create`. The operators that make pipelines (``filter``,
+    ``map``, ``group_by``, ``window``, ``count``, ...) are those of :class:`minibatch.fluent.Operators`.
     """
 
     meta = {'collection': 'stream', 'db_alias': 'minibatch', 'strict': False, 'auto_create_index': False}  # noqa: RUF012
@@ -290,8 +297,18 @@ class Stream(Document):
         """The messages in the buffer, as a mongoengine query set."""
         return Buffer.objects.using(self.store.connection.alias).filter(stream=self.name, **filters)
 
-    def window(self, **filters: Any) -> QuerySet:
-        """The windows, as a mongoengine query set."""
+    def window(self, **filters: Any) -> Any:
+        """The windows, as a mongoengine query set; with options that cut windows (``size=``), a pipeline.
+
+        >>> import minibatch as mb
+        >>> stream = mb.stream('docs-windows')
+        >>> stream.window(state='dead').count()
+        0
+        >>> stream.window(size=10).count()
+        <pipeline on 'docs-windows': 1 pass; explain() says what it does>
+        """
+        if set(filters) & CUTTING:
+            return super().window(**filters)
         return Window.objects.using(self.store.connection.alias).filter(stream=self.name, **filters)
 
     @property
@@ -310,6 +327,10 @@ class Stream(Document):
         self.store.note_read(self.name, self.last_read)
 
     # -- consuming
+
+    def _pipeline(self) -> Pipeline:
+        from minibatch.operators.pipeline import Pipeline
+        return Pipeline.of(self)
 
     def streaming(self, fn: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Consume this stream: :func:`minibatch.streaming` without the name."""

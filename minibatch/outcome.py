@@ -74,7 +74,7 @@ def invoke(fn: Function, batch: Any, *, interruptible: bool = False) -> Outcome:
     try:
         value = fn(batch)
         if inspect.iscoroutine(value):
-            value = _wait_for(value)
+            value = wait_for(value)
         outcome = Outcome(value)
     except BaseException as e:  # SystemExit and KeyboardInterrupt of a function fail its window, not the consumer
         if interruptible and isinstance(e, KeyboardInterrupt):
@@ -166,7 +166,8 @@ def flush_output() -> None:
             stream.flush()
 
 
-def _wait_for(coroutine: Any) -> Any:
+def wait_for(coroutine: Any) -> Any:
+    """Run a coroutine to its end, in this thread's event loop, and answer what it returns."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

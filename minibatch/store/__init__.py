@@ -5,13 +5,14 @@ from __future__ import annotations
 from minibatch.order import Claim, Order
 from minibatch.store.cut import Cut
 from minibatch.store.dead import Dead
+from minibatch.store.flows import Flows, Lookups
 from minibatch.store.record import Record
 from minibatch.store.sources import Sources
 
 __all__ = ['Claim', 'Order', 'Record', 'Store']
 
 
-class Store(Sources, Cut, Dead):
+class Store(Sources, Cut, Dead, Flows, Lookups):
     """The engine's database, by verbs.
 
     :param connection: from :func:`minibatch.connection.connect`; missing collections and indexes are created

@@ -48,6 +48,9 @@ class MongoSink:
     minibatch.errors.OptionError: mode='upsert' needs key=, the field that tells which document to replace
     """
 
+    #: A list is as many results.
+    expand = True
+
     def __init__(self, collection: Collection[Any] | str, mode: str = 'insert',
                  key: str | Sequence[str] | None = None, exactly_once: bool = False) -> None:
         if mode not in MODES:
