@@ -62,6 +62,6 @@ def ended(pipeline: Pipeline, sinks: Sequence[Any]) -> Pipeline:
     for each in into:
         name = each if isinstance(each, str) else each.name
         if name in [leg.stream for leg in (*pipeline.before, pipeline.tail)] and (
-                isinstance(each, str) or each.store is pipeline.root.store):
+                isinstance(each, str) or each is pipeline.root or each.store is pipeline.root.store):
             raise OptionError(f'stream {name!r} is one that this pipeline reads, so it would feed itself for ever')
     return pipeline.ending(*plain, into=into)
