@@ -23,6 +23,7 @@ from minibatch.errors import (
     OptionError,
     PositionMoved,
     StoreUnavailable,
+    TableError,
     Undecodable,
     Unencodable,
     Unfit,
@@ -31,6 +32,7 @@ from minibatch.errors import (
     WorkerDied,
 )
 from minibatch.models import Buffer, Stream, Window
+from minibatch.table import table
 from minibatch.window import Batch, CountWindow, FixedTimeWindow, RelaxedTimeWindow, WindowEmitter
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     'RelaxedTimeWindow',
     'StoreUnavailable',
     'Stream',
+    'TableError',
     'Undecodable',
     'Unencodable',
     'Unfit',
@@ -71,4 +74,5 @@ __all__ = [
     'source',
     'stream',
     'streaming',
+    'table',
 ]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from minibatch.errors import LeaseLost, StoreUnavailable, WindowTimeout
 from minibatch.outcome import Outcome, failure
 from minibatch.points import reached
-from minibatch.store import Record, Store
+from minibatch.store import Record, Store, Verdict
 from minibatch.window.base import Batch, Options, WindowEmitter
 
 if TYPE_CHECKING:
@@ -43,17 +43,19 @@ class Delivery:
         self.options = options
         self.patience = patience
         self.exactly_once = bool(getattr(emitter.sink, 'exactly_once', False))
-        self.session = store.session() if self.exactly_once else None
+        # One session for all commits with more than the window in them: its id is in the windows, for their rescuer.
+        self.session = store.session() if self.exactly_once or store.transactions else None
         self.committed = 0
         self.messages = 0
         self.failed = 0
         self.dead = 0
+        self.stale = 0
         self.retry_at: list[float] = []
         self._guard: ThreadPoolExecutor | None = None
 
     @property
     def lsid(self) -> Any:
-        """Id of the server session in which windows are committed with a sink's writes."""
+        """Id of the server session in which windows are committed with a sink's writes, or with changes of tables."""
         return dict(self.session.session_id) if self.session else None
 
     def close(self) -> None:
@@ -82,20 +84,30 @@ class Delivery:
             return
         reached('run:done')
         if self.exactly_once and not getattr(self.emitter.sink, 'mixed', False):
-            self._commit_with_effects(good)
+            self._commit_in_transaction(good)
+            return
+        delivered = [each for each in self._fresh(good) if self._forwarded(*each)]
+        for each in self._flushed(delivered):
+            if self.exactly_once:
+                self._commit_in_transaction(each)
+                continue
+            changed = [one for one in each if one[2].changes is not None]
+            if len(changed) < len(each):
+                self._commit([one for one in each if one[2].changes is None])
+            if changed:
+                self._commit_together(changed)
+
+    def _commit_in_transaction(self, settled: Sequence[Settled]) -> None:
+        if any(outcome.changes is not None for _, _, outcome in settled):
+            self._commit_together(settled)
         else:
-            delivered = [each for each in good if self._forwarded(*each)]
-            for each in self._flushed(delivered):
-                if self.exactly_once:
-                    self._commit_with_effects(each)
-                else:
-                    self._commit(each)
+            self._commit_with_effects(settled)
 
     # -- at least once: sink, then commit
 
     def _forwarded(self, record: Record, batch: Batch, outcome: Outcome) -> bool:
         """Hand one result to the sink; whether it was delivered."""
-        if self.emitter.sink is None and self.emitter.forwardfn is None and not self._own_forward:
+        if not self._forwards:
             return True
         result = result_of(batch, outcome)
         if isinstance(result, list) and not result:
@@ -111,8 +123,10 @@ class Delivery:
         return True
 
     @property
-    def _own_forward(self) -> bool:
-        return type(self.emitter).forward is not WindowEmitter.forward
+    def _forwards(self) -> bool:
+        emitter = self.emitter
+        return emitter.sink is not None or emitter.forwardfn is not None or (
+            type(emitter).forward is not WindowEmitter.forward)
 
     def _flushed(self, delivered: list[Settled]) -> Iterator[list[Settled]]:
         flush = getattr(self.emitter.sink, 'flush', None)
@@ -173,13 +187,8 @@ class Delivery:
     # -- exactly once: sink and commit in one transaction
 
     def _commit_with_effects(self, settled: Sequence[Settled]) -> None:
-        sink = self.emitter.sink
-
         def effects(session: ClientSession) -> None:
-            for _, batch, outcome in settled:
-                result = result_of(batch, outcome)
-                if not (isinstance(result, list) and not result):
-                    sink.put_in(session, result, batch)
+            self._effects(settled, session)
 
         records = [record for record, _, _ in settled]
         try:
@@ -198,6 +207,63 @@ class Delivery:
             return
         if done is not None:
             self._count(settled, done)
+
+    def _effects(self, settled: Sequence[Settled], session: ClientSession) -> None:
+        for _, batch, outcome in settled:
+            result = result_of(batch, outcome)
+            if not (isinstance(result, list) and not result):
+                self.emitter.sink.put_in(session, result, batch)
+
+    # -- tables: what functions changed, and the commit, in one transaction
+
+    def _fresh(self, settled: list[Settled]) -> list[Settled]:
+        """Those of which all that they read in tables is so still: a sink need not get what will not be committed."""
+        if not self._forwards or not any(outcome.changes for _, _, outcome in settled):
+            return settled
+        verdict = self._lasting(lambda: self.store.foresee([record for record, _, _ in settled],
+                                                           [outcome.changes for _, _, outcome in settled]))
+        if verdict is None:
+            return []
+        self._set_aside(settled, verdict)
+        return [settled[index] for index in verdict.committed]
+
+    def _commit_together(self, settled: Sequence[Settled]) -> None:
+        session = self.session
+        assert session is not None  # without transactions, a table refuses to be changed
+        records = [record for record, _, _ in settled]
+        changes = [outcome.changes for _, _, outcome in settled]
+
+        def effects(session: ClientSession, chosen: list[int]) -> None:
+            self._effects([settled[index] for index in chosen], session)
+
+        try:
+            verdict = self._lasting(lambda: self.store.commit_together(
+                session, records, changes, effects if self.exactly_once else None))
+        except Exception as error:
+            if len(settled) > 1:
+                for each in settled:
+                    self._commit_together([each])
+            elif isinstance(error, LeaseLost):
+                log.info('%s: %s', self.emitter.stream_name, error)
+            else:
+                self._fail(records[0], replace(failure(error), error=f'the sink failed: {failure(error).error}'))
+            return
+        if verdict is not None:
+            self._set_aside(settled, verdict)
+            self._count([settled[index] for index in verdict.committed], len(verdict.committed))
+
+    def _set_aside(self, settled: Sequence[Settled], verdict: Verdict) -> None:
+        """What is not committed: run again at once where others were faster with a key, for that is nobody's fault."""
+        if verdict.lost:
+            log.info('%s: %d window(s) had gone to another consumer; their results here do not count',
+                     self.emitter.stream_name, len(verdict.lost))
+        for index, error in verdict.refused.items():
+            self._fail(settled[index][0], failure(error))
+        stale = [settled[index][0] for index in verdict.stale]
+        if stale:
+            self.stale += len(stale)
+            self._lasting(lambda: self.store.release(stale))
+            self.retry_at.append(time.monotonic())
 
     def _one_by_one(self, settled: Sequence[Settled]) -> None:
         for each in settled:

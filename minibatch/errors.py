@@ -13,6 +13,7 @@
     ├── CodecError             a codec cannot do it: what it was given stays         (also a ValueError)
     │   ├── Undecodable        bytes from outside that are no message
     │   └── Unencodable        a message that cannot be written as bytes
+    ├── TableError             a key or a value that a table cannot take             (also a ValueError)
     ├── BacklogFull            ``max_backlog`` is reached and the stream is set to raise
     ├── LeaseLost              somebody else does this work now: drop it, touch nothing
     ├── WindowError            one attempt at a window failed
@@ -100,6 +101,10 @@ class Undecodable(CodecError):
 
 class Unencodable(CodecError):
     """A message that cannot be written as bytes; it fails the attempt at its window."""
+
+
+class TableError(MinibatchError, ValueError):
+    """A key, a value or an operation that a table cannot take; nothing was written."""
 
 
 class BacklogFull(MinibatchError):

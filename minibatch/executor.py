@@ -12,6 +12,7 @@ from typing import Any
 from minibatch.errors import OptionError, did_you_mean
 from minibatch.lanes import Executor, ThreadExecutor
 from minibatch.outcome import Function, Outcome, close_loop, invoke
+from minibatch.scope import Pending
 
 __all__ = ['Executor', 'InlineExecutor', 'Outcome', 'ThreadExecutor', 'make_executor']
 
@@ -37,8 +38,9 @@ class InlineExecutor(Executor):
         if self._closed:
             raise RuntimeError('this executor is shut down; make another one')
         future: Future[list[Outcome]] = Future()
+        pending = Pending()
         try:
-            future.set_result([invoke(fn, batch, interruptible=True) for batch in batches])
+            future.set_result([invoke(fn, batch, interruptible=True, pending=pending) for batch in batches])
         finally:
             close_loop()
         return future

@@ -19,6 +19,7 @@ from typing import Any
 
 from minibatch.errors import OptionError
 from minibatch.outcome import Function, Outcome, close_loop, invoke
+from minibatch.scope import Pending
 
 
 class Executor(ABC):
@@ -210,9 +211,10 @@ class ThreadExecutor(LaneExecutor):
         me = threading.current_thread()
         try:
             while (job := self._next()) is not None:
+                pending = Pending()
                 for batch in job.rest():
                     self._begin(me, job)
-                    outcome = invoke(job.fn, batch)
+                    outcome = invoke(job.fn, batch, pending=pending)
                     with self._lock:
                         if self._calls.pop(me, None) is None:
                             return  # abandoned: its outcome is known, and another lane runs the rest

@@ -80,6 +80,12 @@ def store_for(url: str | None = None) -> Store:
         return store
 
 
+def store_of(database: Any) -> Store | None:
+    """The store of this process that is in *database*, if there is one."""
+    with _STORES_LOCK:
+        return next((each for each in _STORES.values() if each.connection.db is database), None)
+
+
 _STORES: dict[int, Store] = {}
 _STORES_LOCK = threading.Lock()
 

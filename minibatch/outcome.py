@@ -6,6 +6,7 @@ The same few lines run a function in a worker process, in a thread and in place,
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import pickle
 import sys
@@ -21,6 +22,9 @@ from types import TracebackType
 from typing import Any, Literal
 
 import cloudpickle
+
+from minibatch import scope
+from minibatch.scope import Changes, Pending, Scope
 
 Kind = Literal['ok', 'raised', 'timeout', 'died', 'pickle']
 Function = Callable[[Any], Any]
@@ -43,6 +47,7 @@ class Outcome:
     :param traceback: the traceback as text, from the user's own frames on
     :param seconds: how long the function ran
     :param ran: false if the function has certainly not been called for this batch, so that no attempt was used up
+    :param changes: what it did to tables, to be committed with its window
 
     >>> Outcome('hello').kind
     'ok'
@@ -54,16 +59,18 @@ class Outcome:
     traceback: str | None = None
     seconds: float = 0.0
     ran: bool = True
+    changes: Changes | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Whoever pickles an outcome (a process pool that is not ours) must not fail because of the value in it.
         return thaw, (freeze(self),)
 
 
-def invoke(fn: Function, batch: Any, *, interruptible: bool = False) -> Outcome:
+def invoke(fn: Function, batch: Any, *, interruptible: bool = False, pending: Pending | None = None) -> Outcome:
     """Call *fn* on *batch*; wait for it if it is a coroutine. Never raises.
 
     :param interruptible: let a Ctrl-C through after all
+    :param pending: what calls before this one did to tables, which it sees, and will be rejected with
 
     >>> invoke(len, [1, 2]).value
     2
@@ -71,15 +78,20 @@ def invoke(fn: Function, batch: Any, *, interruptible: bool = False) -> Outcome:
     "TypeError: object of type 'int' has no len()"
     """
     started = time.perf_counter()
+    run = Scope(getattr(batch, '_url', None), batch, pending)
+    entered = scope.current.set(run)
     try:
         value = fn(batch)
         if inspect.iscoroutine(value):
             value = wait_for(value)
-        outcome = Outcome(value)
+        outcome = Outcome(value, changes=run.finish())
     except BaseException as e:  # SystemExit and KeyboardInterrupt of a function fail its window, not the consumer
         if interruptible and isinstance(e, KeyboardInterrupt):
             raise
         outcome = failure(e)
+    finally:
+        run.over = True
+        scope.current.reset(entered)
     outcome.seconds = time.perf_counter() - started
     return outcome
 
@@ -131,7 +143,8 @@ def freeze(outcome: Outcome) -> bytes:
             "return plain data such as dicts and lists, or use executor='thread'"))
         value = pack(None)
     o = outcome
-    return pickle.dumps((value, o.error, o.kind, o.traceback, o.seconds, o.ran), 5)
+    changes = o.changes if o.kind == 'ok' else None
+    return pickle.dumps((value, o.error, o.kind, o.traceback, o.seconds, o.ran, changes), 5)
 
 
 def thaw(blob: bytes) -> Outcome:
@@ -142,9 +155,9 @@ def thaw(blob: bytes) -> Outcome:
     >>> thaw(freeze(Outcome(threading.Lock()))).kind
     'pickle'
     """
-    value, error, kind, text, seconds, ran = pickle.loads(blob)
+    value, error, kind, text, seconds, ran, changes = pickle.loads(blob)
     try:
-        return Outcome(pickle.loads(value), error, kind, text, seconds, ran)
+        return Outcome(pickle.loads(value), error, kind, text, seconds, ran, changes)
     except Exception as e:
         return Outcome(kind='pickle', seconds=seconds, error=(
             f'the function returned something that cannot be read outside of its worker process: {_say(e)}; '
@@ -174,7 +187,7 @@ def wait_for(coroutine: Any) -> Any:
         pass
     else:  # in place, inside of a notebook's loop
         with ThreadPoolExecutor(1) as aside:
-            return aside.submit(asyncio.run, coroutine).result()
+            return aside.submit(contextvars.copy_context().run, asyncio.run, coroutine).result()
     # One loop per thread, not per call: what the function keeps open (HTTP sessions, drivers) belongs to a loop.
     loop: asyncio.AbstractEventLoop | None = getattr(_local, 'loop', None)
     if loop is None or loop.is_closed():

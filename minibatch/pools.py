@@ -16,6 +16,7 @@ import cloudpickle
 from minibatch.errors import MissingExtra, OptionError
 from minibatch.lanes import Executor
 from minibatch.outcome import Function, Outcome, close_loop, failure, flush_output, invoke, pack
+from minibatch.scope import Pending
 
 
 class PoolExecutor(Executor):
@@ -111,8 +112,9 @@ class Call:
         self.fn, self.batches = fn, batches
 
     def __call__(self) -> list[Outcome]:
+        pending = Pending()
         try:
-            return [invoke(self.fn, batch) for batch in self.batches]
+            return [invoke(self.fn, batch, pending=pending) for batch in self.batches]
         finally:
             close_loop()  # nobody would, later on: the thread is not ours
 

@@ -293,7 +293,7 @@ class Runner:
                 self._held.pop(record.id, None)
                 return None
         return record, Batch(record.id, self.stream, data, record.created, record.start, record.end, record.key,
-                             record.attempt, record.query, record.packed)
+                             record.attempt, record.query, record.packed, record.times, self.store.connection.url)
 
     def _call(self, pairs: list[tuple[Record, Batch]]) -> None:
         reached('run:submitted')

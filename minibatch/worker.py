@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from minibatch.outcome import Function, Outcome, failure, flush_output, freeze, invoke
+from minibatch.scope import Pending
 
 #: What a worker is started with. Its module search path comes first of all, or it would not find this module.
 BOOT = """
@@ -117,6 +118,7 @@ def _load(blob: bytes) -> tuple[Function | None, bytes]:
 def _run(fn: Function, batches: list[bytes], journal: int) -> list[bytes]:
     done: list[bytes] = []
     writable = _write(journal, BEGUN)
+    pending = Pending()
     for blob in batches:
         try:
             batch: Any = pickle.loads(blob)
@@ -125,7 +127,7 @@ def _run(fn: Function, batches: list[bytes], journal: int) -> list[bytes]:
             batch.ran = False
             batch.error = f'the batch could not be loaded in the worker process: {batch.error}'
         # An outcome in the place of a batch is one that was known before: the batch could not be sent.
-        done.append(freeze(batch if isinstance(batch, Outcome) else invoke(fn, batch)))
+        done.append(freeze(batch if isinstance(batch, Outcome) else invoke(fn, batch, pending=pending)))
         if len(done) < len(batches):
             writable = writable and _write(journal, HEADER.pack(time.monotonic(), len(done[-1])) + done[-1])
     return done

@@ -8,11 +8,12 @@ from minibatch.store.dead import Dead
 from minibatch.store.flows import Flows, Lookups
 from minibatch.store.record import Record
 from minibatch.store.sources import Sources
+from minibatch.store.tables import Tables, Verdict
 
-__all__ = ['Claim', 'Order', 'Record', 'Store']
+__all__ = ['Claim', 'Order', 'Record', 'Store', 'Verdict']
 
 
-class Store(Sources, Cut, Dead, Flows, Lookups):
+class Store(Sources, Cut, Dead, Flows, Lookups, Tables):
     """The engine's database, by verbs.
 
     :param connection: from :func:`minibatch.connection.connect`; missing collections and indexes are created

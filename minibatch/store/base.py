@@ -99,6 +99,7 @@ class Base:
         self.windows = self.db['window']
         self.consumers = self.db['consumer']
         self.sources = self.db['source']
+        self.tables = self.db['table']
         with self._ensuring:
             key = (id(self.client), connection.db.name)
             if key not in self._ensured:

@@ -1,4 +1,4 @@
-"""The five collections: their names, their indexes, and how they are read and written.
+"""The six collections: their names, their indexes, and how they are read and written.
 
 ``buffer`` is clustered on ``_id`` where the server can do that (MongoDB 5.3 and later): one B-tree less for each
 message to enter and to leave, worth 1.4 to 1.6 times the drain rate (``docs/design/why-this-protocol.md``).
@@ -41,6 +41,8 @@ CONSUMER_INDEX = IndexModel([('beat', 1)], name='beat', expireAfterSeconds=3600)
 ONCE = 'minibatch:once'
 ONCE_INDEX = IndexModel([('at', 1)], name='once', expireAfterSeconds=24 * 3600,
                         partialFilterExpression={'name': ONCE})
+#: Keys of tables with ``ttl=`` go when their time has come; until the server has removed them they count as gone.
+EXPIRY_INDEX = IndexModel([('expires', 1)], name='expires', expireAfterSeconds=0, sparse=True)
 WINDOW_INDEX = IndexModel([('stream', 1), ('state', 1), ('seq', 1)], name='state')
 
 
@@ -57,7 +59,7 @@ def ensure(db: Database[Any]) -> bool:
 
     :return: whether the buffer is clustered
     """
-    plain = ('stream', 'window', 'consumer', 'source')
+    plain = ('stream', 'window', 'consumer', 'source', 'table')
     there = set(db.list_collection_names(filter={'name': {'$in': ['buffer', *plain]}}))
     for name in plain:
         if name not in there:
@@ -71,6 +73,7 @@ def ensure(db: Database[Any]) -> bool:
     db['window'].create_indexes([WINDOW_INDEX])
     db['consumer'].create_indexes([CONSUMER_INDEX])
     db['source'].create_indexes([ONCE_INDEX])
+    db['table'].create_indexes([EXPIRY_INDEX])
     return 'clusteredIndex' in db['buffer'].options()
 
 

@@ -33,7 +33,7 @@ MAX_ERRORS = 10
 _DUE = {'$expr': {'$lte': [{'$ifNull': ['$not_before', '$$NOW']}, '$$NOW']}}
 
 
-def _held(records: Sequence[Record]) -> Document:
+def held(records: Sequence[Record]) -> Document:
     """The query for these windows as long as they are claimed by these tokens."""
     if len(records) == 1:
         return {'_id': records[0].id, 'state': RUNNING, 'token': records[0].token}
@@ -84,7 +84,7 @@ class Windows(Base):
     @verb
     def renew(self, records: Sequence[Record], ttl: float) -> int:
         """Hold windows for *ttl* more seconds; the number of those that are still mine."""
-        return self.windows.update_many(_held(records), [{'$set': {'until': in_seconds(ttl)}}]).matched_count
+        return self.windows.update_many(held(records), [{'$set': {'until': in_seconds(ttl)}}]).matched_count
 
     @verb
     def commit(self, records: Sequence[Record], effects: Callable[[ClientSession], None] | None = None,
@@ -129,11 +129,11 @@ class Windows(Base):
     def _finish(self, moved: Sequence[Record], stay: Sequence[Record], session: ClientSession | None) -> int:
         done = 0
         if moved:
-            done += self.windows.delete_many(_held(moved), session=session).deleted_count
+            done += self.windows.delete_many(held(moved), session=session).deleted_count
         if stay:
             # A repeat after a lost reply finds the window done by the same token, and counts it; but not where effects
             # go with it, which would be made twice.
-            query = _held(stay) | ({'state': {'$in': [RUNNING, DONE]}} if session is None else {})
+            query = held(stay) | ({'state': {'$in': [RUNNING, DONE]}} if session is None else {})
             done += self.windows.update_many(query, {'$set': {'state': DONE, 'processed': True}, '$unset': {
                 'until': 1, 'lsid': 1}}, session=session).matched_count
         return done
@@ -182,7 +182,7 @@ class Windows(Base):
             {'$set': change | {'errors': errors, 'moved': False}}, {'$unset': ['until', 'lsid']}]
         if record.moved and record.n and not self._put_back(record):
             return False
-        mine = self.windows.update_one(_held([record]), update).modified_count == 1
+        mine = self.windows.update_one(held([record]), update).modified_count == 1
         if not mine and record.moved:
             self._remove_strays(record.stream, [record.id])
         return mine
@@ -195,7 +195,7 @@ class Windows(Base):
         more. Copies that are there already are another's attempt at the same, and as good.
         """
         # Read again, since the function may have changed what it was given.
-        doc = self.windows.find_one(_held([record]), {'data': 1})
+        doc = self.windows.find_one(held([record]), {'data': 1})
         if doc is None:
             return False
         self.insert_missing([
@@ -228,7 +228,7 @@ class Windows(Base):
         """``running -> ready`` without counting an attempt: windows taken, but not run."""
         if not records:
             return 0
-        return self.windows.update_many(_held(records), [
+        return self.windows.update_many(held(records), [
             {'$set': {'state': READY, 'attempt': {'$subtract': ['$attempt', 1]}}},
             {'$unset': ['owner', 'token', 'until', 'lsid']}]).modified_count
 

@@ -42,12 +42,13 @@ class Batch:
     (2, [12, 30])
     """
 
-    __slots__ = ('_data', '_unread', 'attempt', 'created', 'end', 'id', 'key', 'query', 'start', 'stream')
+    __slots__ = ('_at', '_data', '_times', '_unread', '_url', 'attempt', 'created', 'end', 'id', 'key', 'query',
+                 'start', 'stream')
 
     def __init__(self, id: str, stream: str, data: list[Any] | None = None,  # noqa: A002 (the field's name)
                  created: datetime | None = None,
                  start: datetime | None = None, end: datetime | None = None, key: Any = None, attempt: int = 1,
-                 query: Any = None, unread: Unread | None = None) -> None:
+                 query: Any = None, unread: Unread | None = None, times: bytes = b'', url: str | None = None) -> None:
         self.id = id
         self.stream = stream
         self.created = created
@@ -58,6 +59,9 @@ class Batch:
         self.query = query
         self._data = data
         self._unread = unread
+        self._times = times  # when each message was appended
+        self._url = url  # of the database in which the window is committed
+        self._at: int | None = None  # which message the function is at
 
     @property
     def data(self) -> list[Any]:
@@ -70,7 +74,13 @@ class Batch:
         return len(self.data)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.data)
+        # Which message it is that the function is at says which windows of a windowed table it changes.
+        try:
+            for at, message in enumerate(self.data):
+                self._at = at
+                yield message
+        finally:
+            self._at = None
 
     def __repr__(self) -> str:
         return f'<window {self.id}: {len(self)} messages, attempt {self.attempt}>'
@@ -78,7 +88,7 @@ class Batch:
     def __reduce__(self) -> tuple[Any, ...]:
         # What nobody has looked at goes to another process undecoded.
         return Batch, (self.id, self.stream, None if self._unread is not None else self._data, self.created, self.start,
-                       self.end, self.key, self.attempt, self.query, self._unread)
+                       self.end, self.key, self.attempt, self.query, self._unread, self._times, self._url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

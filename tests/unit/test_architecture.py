@@ -21,12 +21,13 @@ MOST_LINES = 400
 
 #: From the ground up. A module imports from its own layer and from those before it.
 LAYERS = (
-    ('errors', 'states', 'clock', 'points', 'order', 'ids', 'refused', 'coerce', 'convert', 'outcome', 'supervisor'),
+    ('errors', 'states', 'clock', 'points', 'order', 'ids', 'refused', 'coerce', 'convert', 'scope', 'outcome',
+     'supervisor'),
     ('embedded', 'urls', 'diagnosis', 'client'),
     ('connection',),
     ('store',),
     ('messages', 'chunks', 'linger', 'backlog', 'writer', 'dead', 'fluent'),
-    ('models', 'status'),
+    ('models', 'status', 'tables', 'table'),
     ('window', 'worker', 'lanes', 'process', 'processes', 'pools', 'executor'),
     ('delivery', 'housekeeping', 'upkeep', 'cutter', 'runner', 'signals', 'sinks'),
     ('api',),
@@ -65,8 +66,9 @@ PUBLIC = [
     'AccessRefused', 'BacklogFull', 'Batch', 'Buffer', 'CodecError', 'ConnectError', 'CountWindow', 'DeliveryFailed',
     'EmbeddedError', 'FixedTimeWindow', 'HistoryLost', 'IntegrityError', 'InvalidMessage', 'LeaseLost',
     'MessageTooLarge', 'MinibatchError', 'MissingExtra', 'OptionError', 'PositionMoved', 'RelaxedTimeWindow',
-    'StoreUnavailable', 'Stream', 'Undecodable', 'Unencodable', 'Unfit', 'Window', 'WindowEmitter', 'WindowError',
-    'WindowTimeout', 'WorkerDied', 'authenticated_url', 'connectdb', 'make_emitter', 'source', 'stream', 'streaming',
+    'StoreUnavailable', 'Stream', 'TableError', 'Undecodable', 'Unencodable', 'Unfit', 'Window', 'WindowEmitter',
+    'WindowError', 'WindowTimeout', 'WorkerDied', 'authenticated_url', 'connectdb', 'make_emitter', 'source', 'stream',
+    'streaming', 'table',
 ]
 
 #: Names that programs import from elsewhere than the top.
