@@ -33,7 +33,7 @@ messages are masked before they get here (:func:`minibatch.connection.masked`).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class MinibatchError(Exception):
@@ -172,3 +172,15 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
     return f'; did you mean {near[0]}?' if near else ''
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a value of the option *name* that is none of *choices*.
+
+    >>> check_choice('on_full', 'rais', ('block', 'raise'))
+    Traceback (most recent call last):
+    minibatch.errors.OptionError: on_full='rais' is none of 'block', 'raise'; did you mean raise?
+    """
+    if value not in choices:
+        raise OptionError(f'{name}={value!r} is none of {", ".join(map(repr, choices))}'
+                          f'{did_you_mean(str(value), choices)}')

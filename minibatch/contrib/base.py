@@ -34,6 +34,7 @@ False
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -119,6 +120,15 @@ class ExactlyOnceSink(Sink, Protocol):
         :param messages: what the window function returned, as for :meth:`Sink.put`
         :param batch: the window they come from
         """
+
+
+def group_of(stream: Any) -> str:
+    """The group of consumers upstream that is a stream's own.
+
+    No other stream has it, not even one of the same name in another database, or an earlier one that was dropped.
+    """
+    identity = f'{stream.store.connection.db.name}/{stream.name}/{stream.created}'
+    return f'minibatch.{stream.name}.{hashlib.sha256(identity.encode()).hexdigest()[:12]}'
 
 
 def exactly_once(sink: Any) -> bool:

@@ -18,9 +18,9 @@ from tests.support.world import World
 
 pytest.importorskip('kafka')
 
+from minibatch.contrib.base import group_of
 from minibatch.contrib.kafka import KafkaSource, session
 from minibatch.contrib.kafka.client import KafkaConsumer, Link, connect, errors
-from minibatch.contrib.kafka.source import _group_of
 
 Source = Callable[..., KafkaSource]
 
@@ -137,10 +137,10 @@ def test_each_stream_has_a_group_of_its_own(url: str, server: Any, dbname: str) 
     streams = [mb.stream(name, url=url) for name in ('one', 'two')]
     again = mb.stream('one', url=url)
     elsewhere = mb.stream('one', url=server.url(f'{dbname}_2'))
-    groups = [_group_of(each) for each in (*streams, elsewhere)]
+    groups = [group_of(each) for each in (*streams, elsewhere)]
     assert len({*groups}) == 3
     assert groups[0].startswith('minibatch.one.')
-    assert _group_of(again) == groups[0]
+    assert group_of(again) == groups[0]
     server.client.drop_database(f'{dbname}_2')
 
 

@@ -25,7 +25,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -34,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .gate import Gate
-from .mongod import die_with_parent, free_port
+from .mongod import die_with_parent, free_port, remove_when_let_go
 from .waiting import wait_until
 
 if TYPE_CHECKING:
@@ -179,12 +178,7 @@ class Broker:
     def close(self) -> None:
         self.gate.close()
         self.kill()
-        # a killed server may still be letting go of its files
-        for _ in range(20):
-            shutil.rmtree(self.path, ignore_errors=True)
-            if not self.path.exists():
-                break
-            time.sleep(0.05)
+        remove_when_let_go(self.path)
 
     def __enter__(self) -> Self:
         try:

@@ -68,6 +68,15 @@ def free_port() -> int:
             return port
 
 
+def remove_when_let_go(path: Path) -> None:
+    """Remove the directory of a server that was killed, and may still be letting go of its files."""
+    for _ in range(20):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            break
+        time.sleep(0.05)
+
+
 class Node:
     """One ``mongod`` process: a port and a data directory that survive its restarts.
 
@@ -294,12 +303,7 @@ class Deployment:
             self._client = None
         for node in self.nodes:
             node.close()
-        # a killed mongod may still be letting go of its files
-        for _ in range(20):
-            shutil.rmtree(self.path, ignore_errors=True)
-            if not self.path.exists():
-                break
-            time.sleep(0.05)
+        remove_when_let_go(self.path)
 
     def __enter__(self) -> Deployment:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minibatch.errors import OptionError, Undecodable, Unencodable, did_you_mean
+from minibatch.errors import OptionError, Undecodable, Unencodable, check_choice
 
 FORMATS = ('csv', 'jsonl', 'text', 'tsv')
 _SUFFIXES = {'.csv': 'csv', '.tsv': 'tsv', '.jsonl': 'jsonl', '.ndjson': 'jsonl', '.json': 'jsonl', '.txt': 'text',
@@ -27,9 +27,7 @@ def format_of(path: Path, given: str | None) -> str:
     known = given if given is not None else _SUFFIXES.get(path.suffix.lower())
     if known is None:
         raise OptionError(f'{path.name} does not tell its format: give format=, one of {", ".join(map(repr, FORMATS))}')
-    if known not in FORMATS:
-        raise OptionError(f'format={given!r} is none of {", ".join(map(repr, FORMATS))}'
-                          f'{did_you_mean(str(given), FORMATS)}')
+    check_choice('format', known, FORMATS)
     return known
 
 

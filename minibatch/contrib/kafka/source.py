@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 from minibatch.contrib import codecs
+from minibatch.contrib.base import group_of
 from minibatch.contrib.inlet import Inlet
 from minibatch.contrib.kafka.client import PASSING, KafkaConsumer, errors
 from minibatch.contrib.kafka.history import POLICIES
 from minibatch.contrib.kafka.options import Topic, addresses, check_options, subscription
 from minibatch.contrib.kafka.session import Reading, Session
 from minibatch.contrib.reconnect import persist
-from minibatch.errors import AccessRefused, OptionError, did_you_mean
+from minibatch.errors import AccessRefused, OptionError, check_choice
 
 _OURS = {
     'bootstrap_servers': 'give urls=',
@@ -76,8 +76,8 @@ class KafkaSource:
                  name: str | None = None, size: int = 1000, linger: float = 0.05,
                  auto_offset_reset: str = 'earliest', on_history_lost: str = 'fail', **options: Any) -> None:
         check_options('KafkaSource', options, {*KafkaConsumer.DEFAULT_CONFIG, 'group_id'} - {*_OURS}, _OURS)
-        _check_choice('auto_offset_reset', auto_offset_reset, ('earliest', 'latest'))
-        _check_choice('on_history_lost', on_history_lost, POLICIES)
+        check_choice('auto_offset_reset', auto_offset_reset, ('earliest', 'latest'))
+        check_choice('on_history_lost', on_history_lost, POLICIES)
         if group_id is not None and (not isinstance(group_id, str) or not group_id):
             raise OptionError(f"group_id is {group_id!r}; give a name, or nothing for a group of the stream's own")
         session = options.get('session_timeout_ms', 10_000)
@@ -106,7 +106,7 @@ class KafkaSource:
         :raises HistoryLost: the place to go on at is gone, and ``on_history_lost='fail'``
         :raises AccessRefused: Kafka refuses the credentials
         """
-        who, group = f'{self!r} of stream {stream.name!r}', self.group_id or _group_of(stream)
+        who, group = f'{self!r} of stream {stream.name!r}', self.group_id or group_of(stream)
         trusted = False
 
         def session(up: Any) -> None:
@@ -130,22 +130,6 @@ class KafkaSource:
         session = self._session
         if session is not None:
             session.wake()
-
-
-def _group_of(stream: Any) -> str:
-    """A group that no other stream has, not even one of the same name in another database.
-
-    It is not that of an earlier stream which was dropped, either.
-    """
-    connection = stream.store.connection
-    identity = f'{connection.db.name}/{stream.name}/{stream.created}'
-    return f'minibatch.{stream.name}.{hashlib.sha256(identity.encode()).hexdigest()[:12]}'
-
-
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise OptionError(f'{name}={value!r} is none of {", ".join(map(repr, choices))}'
-                          f'{did_you_mean(str(value), choices)}')
 
 
 def _envelope(value: Any, record: Any) -> dict[str, Any]:

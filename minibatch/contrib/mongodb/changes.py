@@ -19,7 +19,7 @@ from pymongo.errors import OperationFailure
 from minibatch.contrib.inlet import Inlet
 from minibatch.contrib.mongodb.upstream import Away, asking, check_collection, collection_of, majority, name_of
 from minibatch.contrib.reconnect import detached, persist
-from minibatch.errors import HistoryLost, OptionError, did_you_mean
+from minibatch.errors import HistoryLost, OptionError, check_choice, did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +67,7 @@ class MongoReplicasetSource:
         for each in given:
             if each not in OPERATIONS:
                 raise OptionError(f'operations: there is no {each!r}{did_you_mean(str(each), OPERATIONS)}')
-        if on_history_lost not in POLICIES:
-            raise OptionError(f'on_history_lost={on_history_lost!r} is none of {", ".join(map(repr, POLICIES))}'
-                              f'{did_you_mean(str(on_history_lost), POLICIES)}')
+        check_choice('on_history_lost', on_history_lost, POLICIES)
         if since is not None and not isinstance(since, (datetime, Timestamp)):
             raise OptionError(f'since must be a datetime or a bson.Timestamp, not {since!r}')
         self.collection, self.operations, self.query = collection, given, dict(query or {})

@@ -14,7 +14,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from minibatch.contrib.base import as_document
-from minibatch.errors import InvalidMessage, OptionError, did_you_mean
+from minibatch.errors import InvalidMessage, OptionError, check_choice
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,7 @@ class MongoSink:
 
     def __init__(self, collection: Collection[Any] | str, mode: str = 'insert',
                  key: str | Sequence[str] | None = None, exactly_once: bool = False) -> None:
-        if mode not in MODES:
-            raise OptionError(f"mode={mode!r} is none of 'insert', 'upsert'{did_you_mean(str(mode), MODES)}")
+        check_choice('mode', mode, MODES)
         self.key = _fields(key)
         if mode == 'upsert' and not self.key:
             raise OptionError("mode='upsert' needs key=, the field that tells which document to replace")

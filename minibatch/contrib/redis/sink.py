@@ -9,7 +9,7 @@ from typing import Any
 from minibatch.contrib.base import spread
 from minibatch.contrib.redis.client import PASSING, Server, check_key, check_seconds, errors
 from minibatch.contrib.redis.fields import Fields
-from minibatch.errors import DeliveryFailed, InvalidMessage, OptionError, Unencodable, did_you_mean
+from minibatch.errors import DeliveryFailed, InvalidMessage, OptionError, Unencodable, check_choice
 
 KINDS = ('stream', 'list', 'channel', 'keys')
 #: Fields of an entry beside those of the result: the window that it comes from, and which of its results it is.
@@ -54,8 +54,7 @@ class RedisSink:
     def __init__(self, key: str | Callable[[Any], str], url: str = 'redis://localhost:6379/0', *, kind: str = 'stream',
                  expand: bool = True, codec: Any = None, field: str | None = 'data', maxlen: int | None = None,
                  ttl: float | None = None, timeout: float = 10.0) -> None:
-        if kind not in KINDS:
-            raise OptionError(f'kind={kind!r} is none of {", ".join(map(repr, KINDS))}{did_you_mean(str(kind), KINDS)}')
+        check_choice('kind', kind, KINDS)
         for option, given, its in (('field', field != 'data', 'stream'), ('maxlen', maxlen is not None, 'stream'),
                                    ('ttl', ttl is not None, 'keys'), ('key= as a function', callable(key), 'keys')):
             if given and kind != its:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Sequence
 from typing import Any
 
+from minibatch.contrib.base import group_of
 from minibatch.contrib.inlet import Inlet
 from minibatch.contrib.reconnect import detached, persist
 from minibatch.contrib.redis.client import PASSING, Server, check_key, check_seconds, errors
 from minibatch.contrib.redis.fields import Fields
 from minibatch.contrib.redis.session import Reading, Session
-from minibatch.errors import AccessRefused, OptionError, PositionMoved, did_you_mean
+from minibatch.errors import AccessRefused, OptionError, PositionMoved, check_choice
 
 POLICIES = ('fail', 'resume', 'rescan')
 #: Seconds for an answer of the server.
@@ -69,8 +68,8 @@ class RedisSource:
                  field: str | None = 'data', codec: Any = None, schema: Any = None, envelope: bool = False,
                  name: str | None = None, size: int = 1000, linger: float = 0.05, start: str = 'earliest',
                  on_history_lost: str = 'fail', claim_after: float = 10.0) -> None:
-        _check_choice('start', start, ('earliest', 'latest'))
-        _check_choice('on_history_lost', on_history_lost, POLICIES)
+        check_choice('start', start, ('earliest', 'latest'))
+        check_choice('on_history_lost', on_history_lost, POLICIES)
         if group is not None and (not isinstance(group, str) or not group):
             raise OptionError(f"group is {group!r}; give a name, or nothing for a group of the stream's own")
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
@@ -99,7 +98,7 @@ class RedisSource:
         :raises AccessRefused: Redis refuses the credentials
         :raises OptionError: what is at the key is no stream
         """
-        who, group = f'{self!r} of stream {stream.name!r}', self.group or _group_of(stream)
+        who, group = f'{self!r} of stream {stream.name!r}', self.group or group_of(stream)
         trusted, consumer, moved = False, '', False
 
         def session(up: Any) -> None:
@@ -126,15 +125,3 @@ class RedisSource:
 
     def _envelope(self, value: Any, entry: str) -> dict[str, Any]:
         return {'key': self.key, 'id': entry, 'value': value}
-
-
-def _group_of(stream: Any) -> str:
-    """A group that no other stream has, not even one of the same name in another database, or an earlier one."""
-    identity = f'{stream.store.connection.db.name}/{stream.name}/{stream.created}'
-    return f'minibatch.{stream.name}.{hashlib.sha256(identity.encode()).hexdigest()[:12]}'
-
-
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise OptionError(f'{name}={value!r} is none of {", ".join(map(repr, choices))}'
-                          f'{did_you_mean(str(value), choices)}')
