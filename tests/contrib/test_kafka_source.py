@@ -86,7 +86,7 @@ def test_a_missing_topic_is_waited_for_and_told_of(
 ) -> None:
     monkeypatch.setattr(session, 'MISSING', 0.1)
     name = kafka.name()
-    stream.attach(source(re.compile(name)))
+    stream.attach(source(re.compile(name), metadata_max_age_ms=1000))
     wait_until(lambda: 'there is no topic' in caplog.text, 20)
     kafka.send(kafka.topic(name=name), messages(1))
     holds(db, 1)

@@ -11,7 +11,7 @@ from bson import ObjectId
 
 import minibatch as mb
 from minibatch.contrib.mongodb import MongoReplicasetSource, MongoSource
-from minibatch.errors import HistoryLost, OptionError
+from minibatch.errors import HistoryLost, OptionError, StoreUnavailable
 from tests.support.mongod import Deployment
 from tests.support.waiting import wait_until
 
@@ -141,7 +141,14 @@ def watch(stream: mb.Stream, collection: Any, **options: Any) -> Any:
     """Attach, and wait until it watches."""
     source = MongoReplicasetSource(collection, **options)
     thread = stream.attach(source)
-    wait_until(lambda: any(each['position'] for each in stream.store.positions(stream.name)) or not thread.is_alive())
+
+    def watches() -> bool:
+        try:
+            return any(each['position'] for each in stream.store.positions(stream.name))
+        except StoreUnavailable:  # asked in the moment in which the server makes its collections
+            return False
+
+    wait_until(lambda: watches() or not thread.is_alive())
     return source
 
 
