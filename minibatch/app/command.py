@@ -16,6 +16,8 @@ from minibatch.models import store_for
 if TYPE_CHECKING:
     from minibatch.app import App
 
+#: Options that say which windows an agent gets, as they are shown.
+_OF_WINDOWS = ('size', 'within', 'interval', 'every', 'gap', 'sliding', 'relaxed', 'time', 'key', 'when', 'emitter')
 #: Messages of standard input that are stored together.
 TOGETHER = 1000
 
@@ -161,8 +163,7 @@ def _groups(lines: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
 
 
 def _windows(agent: Agent) -> str:
-    shown = [f'{name}={value!r}' for name, value in agent.options.items()
-             if name in ('size', 'within', 'interval', 'every', 'gap', 'key', 'time', 'sliding', 'emitter')]
+    shown = [f'{name}={agent.options[name]!r}' for name in _OF_WINDOWS if name in agent.options]
     return ' '.join(shown) or 'size=1'
 
 

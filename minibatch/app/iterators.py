@@ -80,7 +80,8 @@ class IteratorExecutor(Executor):
         assert self._loop is not None
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_until_complete(self._iterate())
+            with contextlib.suppress(asyncio.CancelledError):  # killed
+                self._loop.run_until_complete(self._iterate())
         finally:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
