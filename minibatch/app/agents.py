@@ -129,3 +129,15 @@ def successors(agent: Agent, agents: dict[str, Agent]) -> list[Agent]:
                               f"sinks=[app.stream('...')]")
         found.append(agents[named])
     return found
+
+
+def following(agent: Agent, agents: dict[str, Agent]) -> list[Agent]:
+    """All agents that results of one may come to in the end; itself, too, if they go in a circle."""
+    found: list[Agent] = []
+    todo = successors(agent, agents)
+    while todo:
+        each = todo.pop()
+        if each not in found:
+            found.append(each)
+            todo += successors(each, agents)
+    return found

@@ -119,10 +119,10 @@ def show_agents(app: App, given: argparse.Namespace) -> None:
 def show_streams(app: App, given: argparse.Namespace) -> None:
     """``streams``: how much waits in each, and who consumes it."""
     rows = [('STREAM', 'AGENT', 'BACKLOG', 'LAG', 'RUNNING', 'DONE', 'DEAD', 'CONSUMERS')]
-    for name, stream in app.streams.items():
-        figures = stream.status()
-        agent = next((each.name for each in app.agents.values() if each.stream.name == name), '-')
-        rows.append((name, agent, str(figures['backlog']), f'{figures["lag"]:.1f} s', str(figures['running']),
+    agents = {agent.stream.name: agent.name for agent in app.agents.values()}
+    for name in [*agents, *(name for name in app.streams if name not in agents)]:
+        figures = app.streams[name].status()
+        rows.append((name, agents.get(name, '-'), str(figures['backlog']), f'{figures["lag"]:.1f} s', str(figures['running']),
                      str(figures['done']), str(figures['dead']), str(len(figures['consumers']))))
     _table(rows)
 

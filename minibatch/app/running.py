@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from minibatch import api
-from minibatch.app.agents import Agent, successors
+from minibatch.app.agents import Agent, following, successors
 from minibatch.app.handles import AppStream
 from minibatch.app.iterators import IteratorExecutor
 from minibatch.app.outlet import Outlet
 from minibatch.errors import OptionError, WindowError, did_you_mean
 from minibatch.models import Stream
+from minibatch.operators.outlet import StreamSink
 from minibatch.signals import stopped_by_signals
 from minibatch.window.base import WindowEmitter
 
@@ -81,6 +82,7 @@ class Worker:
             self.start()
             while not (self._stop or self.died):
                 self._changed.wait(0.25)
+            log.info('app %r: stopping when all that runs is finished; Ctrl-C once more does not wait', self.app.name)
             self.stop()
         for name, error in self.died.items():
             raise WindowError(f'agent {name!r} has died ({type(error).__name__}: {error}), so the worker has stopped; '
@@ -114,12 +116,17 @@ class Worker:
                                 **options)
 
     def _outlet(self, agent: Agent) -> Outlet | None:
-        following = [each.stream for each in successors(agent, self.app.agents)]
-        streams = [*following, *(each for each in agent.sinks if isinstance(each, (AppStream, Stream)))]
-        sinks = [each for each in agent.sinks if not isinstance(each, (AppStream, Stream))]
-        if not streams and not sinks:
-            return None
-        return Outlet([_sink_into(each) for each in streams], sinks, agent.atomic_send)
+        of = agent.stream.open()
+        # In a circle nobody can wait for room: it would wait for itself.
+        streams = [StreamSink(each.stream.open(), of, wait=agent not in [each, *following(each, self.app.agents)])
+                   for each in successors(agent, self.app.agents)]
+        sinks = []
+        for sink in agent.sinks:
+            if isinstance(sink, (AppStream, Stream)):
+                streams.append(StreamSink(sink.open() if isinstance(sink, AppStream) else sink, of))
+            else:
+                sinks.append(sink)
+        return Outlet(streams, sinks, agent.atomic_send) if streams or sinks else None
 
     def _consume(self, agent: Agent, emitter: WindowEmitter) -> None:
         try:
@@ -129,9 +136,3 @@ class Worker:
             self.died[agent.name] = error
         finally:
             self._changed.set()
-
-
-def _sink_into(stream: Any) -> Any:
-    """A sink that appends to a stream."""
-    target = stream.open() if isinstance(stream, AppStream) else stream
-    return target.extend
