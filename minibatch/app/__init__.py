@@ -11,6 +11,7 @@ from minibatch.app.handles import AppStream, name_of
 from minibatch.app.outlet import Results
 from minibatch.app.windows import Windows
 from minibatch.errors import OptionError
+from minibatch.table import Table, table
 
 __all__ = ['Agent', 'App', 'AppStream', 'Results', 'Windows']
 
@@ -28,6 +29,7 @@ class App:
     :param defaults: options of :func:`minibatch.streaming` for all its agents, such as ``workers`` or ``max_attempts``
     :ivar agents: its agents, by name
     :ivar streams: its streams, by name
+    :ivar tables: its tables, by name
     :raises minibatch.errors.OptionError: an option is not known, or its value cannot be
 
     >>> import time
@@ -52,6 +54,7 @@ class App:
         self.name, self.url, self.defaults = name, url, defaults
         self.agents: dict[str, Agent] = {}
         self.streams: dict[str, AppStream] = {}
+        self.tables: dict[str, Table] = {}
 
     def __repr__(self) -> str:
         return f'App({self.name!r})'
@@ -76,6 +79,19 @@ class App:
                                   'in one place')
             known.options = options
         return known
+
+    def table(self, name: str, default: Any = None, **options: Any) -> Table:
+        """A table: a dict that is kept in MongoDB, and that changes together with the windows of agents that use it.
+
+        :param name: of the table, the same as for :func:`minibatch.table`
+        :param default: what a key that is not there has for its value: a function such as ``int``, or the value
+        :param options: as of :func:`minibatch.table`, but for ``url``, which is the app's
+        :raises minibatch.errors.OptionError: the app has a table of that name
+        """
+        if name in self.tables:
+            raise OptionError(f'this app has a table {name!r} already; define it in one place')
+        self.tables[name] = made = table(name, default, url=self.url, **options)
+        return made
 
     def agent(self, stream: Any = None, *, name: str | None = None, then: Any = None, sinks: Iterable[Any] = (),
               atomic_send: bool | None = None, source: Any = None, iterate: bool | None = None,

@@ -73,6 +73,7 @@ def commands(app: App) -> argparse.ArgumentParser:
     sender.add_argument('message', nargs='*', help='messages as JSON objects; without any, one is read from each line '
                         'of standard input')
     add('agents', show_agents, 'Show the agents.')
+    add('tables', show_tables, 'Show the tables.')
     add('streams', show_streams, 'Show what the streams are doing.')
     return parser
 
@@ -122,9 +123,15 @@ def show_streams(app: App, given: argparse.Namespace) -> None:
     agents = {agent.stream.name: agent.name for agent in app.agents.values()}
     for name in [*agents, *(name for name in app.streams if name not in agents)]:
         figures = app.streams[name].status()
-        rows.append((name, agents.get(name, '-'), str(figures['backlog']), f'{figures["lag"]:.1f} s', str(figures['running']),
-                     str(figures['done']), str(figures['dead']), str(len(figures['consumers']))))
+        rows.append((name, agents.get(name, '-'), str(figures['backlog']), f'{figures["lag"]:.1f} s',
+                     str(figures['running']), str(figures['done']), str(figures['dead']),
+                     str(len(figures['consumers']))))
     _table(rows)
+
+
+def show_tables(app: App, given: argparse.Namespace) -> None:
+    """``tables``: how much is in each."""
+    _table([('TABLE', 'KEYS'), *((name, str(len(table))) for name, table in app.tables.items())])
 
 
 def _stream(app: App, name: str) -> Any:

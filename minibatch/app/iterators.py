@@ -18,6 +18,7 @@ from typing import Any
 from minibatch.app.windows import Turn, Windows, settle
 from minibatch.lanes import Executor, Job
 from minibatch.outcome import Function, Outcome, failure
+from minibatch.scope import Pending
 
 log = logging.getLogger('minibatch')
 
@@ -133,6 +134,7 @@ class _Turns:
     def __init__(self, jobs: asyncio.Queue[Job | None]) -> None:
         self._jobs = jobs
         self._job: Job | None = None
+        self._pending = Pending()
 
     async def following(self) -> Turn | None:
         """The next window; None if there will be none."""
@@ -142,7 +144,8 @@ class _Turns:
                 self._jobs.put_nowait(None)  # for the other iterators
                 return None
             self._job.future.set_running_or_notify_cancel()
-        return Turn(self._job, self._job.rest()[0])
+            self._pending = Pending()
+        return Turn(self._job, self._job.rest()[0], self._pending)
 
 
 def _outcome(error: BaseException) -> Outcome:

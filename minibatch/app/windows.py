@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from minibatch import scope
 from minibatch.app.outlet import Results
 from minibatch.lanes import Job
-from minibatch.outcome import Outcome
+from minibatch.outcome import Outcome, failure
 from minibatch.window.base import Batch
 
 
@@ -17,12 +18,14 @@ from minibatch.window.base import Batch
 class Turn:
     """One window in the hands of an agent.
 
+    :ivar pending: what the windows before it, in the same job, have done to tables
     :ivar began: when (the loop's time), or None if the agent has not been given it
     :ivar late: whether it took longer than its time-out
     """
 
     job: Job
     batch: Batch
+    pending: scope.Pending
     began: float | None = None
     late: bool = False
     timer: asyncio.TimerHandle | None = None
@@ -34,6 +37,7 @@ class Windows:
     A window is committed when the body of the loop has finished with it, that is, when the next one is asked for or
     the agent returns. If the body raises, that window has failed, and is tried again like any other; the agent is
     started anew for it, so local variables start anew, too. They live on from window to window otherwise.
+    What the body does to tables is committed with the window.
 
     The iteration ends when the app is stopped: what comes after the loop is run then.
     """
@@ -42,6 +46,7 @@ class Windows:
         self._first: Turn | None = first
         self._following = following
         self._values = Results()
+        self._scope: scope.Scope | None = None
         self.task: asyncio.Task[Any] | None = None
         self.current: Turn | None = None
         self.ended = False
@@ -57,6 +62,8 @@ class Windows:
         if turn is None:
             self.ended = True
             raise StopAsyncIteration
+        self._scope = scope.Scope(turn.batch._url, turn.batch, turn.pending)
+        scope.current.set(self._scope)  # for the body of the loop, which runs in the same context
         loop = asyncio.get_running_loop()
         self.current, turn.began = turn, loop.time()
         if turn.job.timeout is not None:
@@ -98,6 +105,15 @@ class Windows:
         """The window at hand is done with: *outcome*, or what the agent has yielded for it."""
         turn, self.current = self.current, None
         values, self._values = self._values, Results()
+        run, self._scope = self._scope, None
+        scope.current.set(None)
+        if run is not None and outcome is None:
+            try:
+                outcome = Outcome(values, changes=run.finish())
+            except Exception as error:  # what it did to tables cannot be
+                outcome = failure(error)
+        elif run is not None:
+            run.over = True
         if turn is not None:
             settle(turn, outcome or Outcome(values))
 

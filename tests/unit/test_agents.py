@@ -286,6 +286,32 @@ def test_an_agent_in_a_worker_process_may_use_its_app(url: str) -> None:
     assert consumed(app, 1, got) != [os.getpid()]
 
 
+def test_what_agents_do_to_tables_commits_with_their_windows(app: mb.App) -> None:
+    counts = app.table('counts', default=int)
+
+    @app.agent('words', then='total', size=3)
+    async def count(windows: Any) -> Any:
+        async for window in windows:
+            for word in window:
+                counts[word['word']] += 1
+                if word['word'] == 'bad' and window.attempt == 1:
+                    raise ValueError('what was counted so far is not')
+            yield {'n': len(window)}
+
+    @app.agent(workers=3)
+    async def total(windows: Any) -> None:
+        async for window in windows:
+            await asyncio.sleep(0)
+            counts['all'] += sum(message['n'] for message in window)
+
+    app.stream('words').extend({'word': word} for word in ['a', 'b', 'bad'] * 20)
+    with app.start():
+        wait_until(lambda: counts['all'] == 60)
+    assert dict(counts) == {'a': 20, 'b': 20, 'bad': 20, 'all': 60}
+    with pytest.raises(OptionError, match="has a table 'counts' already"):
+        app.table('counts')
+
+
 def test_only_some_agents(app: mb.App) -> None:
     got: list[Any] = []
     app.agent('one', sinks=[got.append], name='one')(lambda window: 'one')
@@ -499,7 +525,7 @@ def command(app: mb.App, capsys: pytest.CaptureFixture[str]) -> Callable[..., tu
 def test_without_a_command_it_says_what_to_do(command: Callable[..., tuple[Any, str, str]]) -> None:
     code, _, said = command()
     assert code == 2
-    assert all(name in said for name in ('worker', 'send', 'agents', 'streams', 'MINIBATCH_MONGO_URL'))
+    assert all(name in said for name in ('worker', 'send', 'agents', 'tables', 'streams', 'MINIBATCH_MONGO_URL'))
     assert command('--help')[0] == 0
     assert command('wroker')[0] == 2
 
@@ -519,6 +545,12 @@ def test_it_sends_and_shows_the_streams(command: Callable[..., tuple[Any, str, s
     code, printed, _ = command('streams')
     rows = [line.split()[:3] for line in printed.splitlines()[1:]]
     assert (code, rows) == (0, [['orders', 'check', '2'], ['shop.bill', 'bill', '1'], ['prices', '-', '0']])
+
+
+def test_it_shows_the_tables(command: Callable[..., tuple[Any, str, str]], app: mb.App) -> None:
+    app.table('prices')['tea'] = 3
+    code, printed, _ = command('tables')
+    assert (code, printed.split()) == (0, ['TABLE', 'KEYS', 'prices', '1'])
 
 
 @pytest.mark.parametrize(('args', 'says'), [
