@@ -12,6 +12,7 @@ from typing import Any
 
 from minibatch import worker
 from minibatch.errors import OptionError, did_you_mean
+from minibatch.frames import framed
 from minibatch.models import Stream, check_name
 from minibatch.runner import Runner
 from minibatch.sinks import one_sink
@@ -101,6 +102,8 @@ class streaming:
     :param max_attempts: how often a window is tried before it is dead (default: 8)
     :param backoff: seconds before the second attempt (default: 1); doubled for each further one, up to a minute
     :param timeout: seconds that the function may run for a window, and the sink for a result (default: no limit)
+    :param as_: ``'pandas'``, ``'polars'`` or ``'arrow'``: the function gets the window's messages as such a frame, and
+        the window itself if it has a second parameter (needs the extra ``dataframe``)
     :param emit_empty: also run on windows without messages (default: only :class:`FixedTimeWindow` does)
     :raises minibatch.errors.OptionError: an option is not known, or does not go with the others
     :raises minibatch.errors.ConnectError: no MongoDB there
@@ -169,6 +172,7 @@ def make_emitter(name: str, fn: Function, **options: Any) -> WindowEmitter:
     _check(name, options)
     if not callable(fn):
         raise OptionError(f'the second argument must be a function that takes a window, not {fn!r}')
+    fn = framed(fn, options.pop('as_', None))
     options = {each: value for each, value in options.items() if value is not None}
     cls = _strategy(options)
     for each in ('relaxed', 'emitter'):
@@ -227,7 +231,7 @@ def _check(name: Any, options: dict[str, Any], extra: tuple[str, ...] = ()) -> N
     own = {each for base in cls.__mro__ if issubclass(base, WindowEmitter)
            for each in inspect.signature(base.__init__).parameters} - _GIVEN
     known = {'relaxed', 'emitter', 'url', 'workers', 'max_workers', 'executor', 'sink', 'queue', 'keep', 'emit_empty',
-             'lease', 'max_attempts', 'backoff', 'timeout', 'interval', 'size', 'within', *own, *extra}
+             'lease', 'max_attempts', 'backoff', 'timeout', 'interval', 'size', 'within', 'as_', *own, *extra}
     _refuse_unknown(options, known)
     for option, least in (('lease', 0.2), ('backoff', 0.0), ('timeout', 0.001), ('within', 0.0)):
         value = options.get(option)

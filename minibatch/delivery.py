@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from minibatch.errors import LeaseLost, StoreUnavailable, WindowTimeout
 from minibatch.outcome import Outcome, failure
 from minibatch.points import reached
+from minibatch.sinks import rows_for
 from minibatch.store import Record, Store, Verdict
 from minibatch.window.base import Batch, Options, WindowEmitter
 
@@ -109,7 +110,7 @@ class Delivery:
         """Hand one result to the sink; whether it was delivered."""
         if not self._forwards:
             return True
-        result = result_of(batch, outcome)
+        result = result_of(batch, outcome, self.emitter.sink)
         if isinstance(result, list) and not result:
             return True
         try:
@@ -210,7 +211,7 @@ class Delivery:
 
     def _effects(self, settled: Sequence[Settled], session: ClientSession) -> None:
         for _, batch, outcome in settled:
-            result = result_of(batch, outcome)
+            result = result_of(batch, outcome, self.emitter.sink)
             if not (isinstance(result, list) and not result):
                 self.emitter.sink.put_in(session, result, batch)
 
@@ -311,12 +312,12 @@ class Delivery:
             pause = min(pause * 2, 2.0)
 
 
-def result_of(batch: Batch, outcome: Outcome) -> Any:
-    """What goes to the sink: the result; the window's data if there is none."""
+def result_of(batch: Batch, outcome: Outcome, sink: Any = None) -> Any:
+    """What goes to the sink: the result, the rows of a data frame; the window's data if there is none."""
     value = outcome.value
     if value is None or isinstance(value, Batch):
         return batch.data
-    return value
+    return rows_for(sink, value)
 
 
 def storable(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from minibatch import frames
 from minibatch.errors import OptionError
 
 
@@ -23,6 +24,9 @@ class Sinks:
     True
     """
 
+    #: each of them gets what it takes, by :func:`rows_for`
+    frames = True
+
     def __init__(self, sinks: Sequence[Any]) -> None:
         self._sinks = list(sinks)
         self._within = [each for each in self._sinks if exactly_once(each)]
@@ -36,12 +40,16 @@ class Sinks:
     def put(self, message: Any) -> None:
         """Hand a result to each that is not exactly once, in order; the first that raises ends it."""
         for sink in self._before:
-            getattr(sink, 'put', sink)(message)
+            rows = rows_for(sink, message)
+            if not (isinstance(rows, list) and not rows):  # a data frame without rows: nothing, as ever
+                getattr(sink, 'put', sink)(rows)
 
     def put_in(self, session: Any, messages: Any, batch: Any) -> None:
         """Hand a result to each that is exactly once, in the transaction of *session*."""
         for sink in self._within:
-            sink.put_in(session, messages, batch)
+            rows = rows_for(sink, messages)
+            if not (isinstance(rows, list) and not rows):
+                sink.put_in(session, rows, batch)
 
     def begin(self, batch: Any) -> None:
         """Tell each of the window whose result comes next."""
@@ -71,6 +79,13 @@ class Sinks:
         for sink in self._sinks:
             if hasattr(sink, name):
                 getattr(sink, name)(*args)
+
+
+def rows_for(sink: Any, result: Any) -> Any:
+    """What *sink* gets of a result: of a data frame its rows, as dicts, unless it says by ``frames = True`` that it
+    takes frames.
+    """
+    return result if getattr(sink, 'frames', False) is True else frames.rows(result)
 
 
 def one_sink(given: Any) -> Any:

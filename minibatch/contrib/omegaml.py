@@ -149,6 +149,9 @@ class DatasetSink:
     A window that runs again is added again, except for documents that are upserted.
     """
 
+    #: Results that are data frames come as such, not as their rows.
+    frames = True
+
     def __init__(self, om: Any, dataset: str, *, kind: str | None = None, expand: bool = True, mode: str = 'insert',
                  key: str | Sequence[str] | None = None) -> None:
         self.datasets, self.dataset = _datasets(om, 'put'), _named(dataset)

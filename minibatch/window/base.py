@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from minibatch.order import Order
 
 if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
+
     from minibatch.models import Buffer, Stream, Window
 
 
@@ -69,6 +73,33 @@ class Batch:
         if self._data is None:
             self._data = self._unread.unpack() if self._unread is not None else []
         return self._data
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The messages as a DataFrame, one row each, datetimes in UTC; :mod:`minibatch.frames` has the types.
+
+        :raises minibatch.errors.MissingExtra: pandas is not installed
+
+        >>> Batch(id='clicks:1', stream='clicks', data=[{'ms': 12}, {'ms': 30}]).to_pandas()['ms'].to_list()
+        [12, 30]
+        """
+        from minibatch import frames
+        return frames.to_pandas(self.data)
+
+    def to_polars(self) -> polars.DataFrame:
+        """The messages as a polars DataFrame.
+
+        :raises minibatch.errors.MissingExtra: polars, or pyarrow, is not installed
+        """
+        from minibatch import frames
+        return frames.to_polars(self.data)
+
+    def to_arrow(self) -> pyarrow.Table:
+        """The messages as an Arrow table.
+
+        :raises minibatch.errors.MissingExtra: pyarrow is not installed
+        """
+        from minibatch import frames
+        return frames.to_arrow(self.data)
 
     def __len__(self) -> int:
         return len(self.data)

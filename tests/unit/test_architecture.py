@@ -21,8 +21,8 @@ MOST_LINES = 400
 
 #: From the ground up. A module imports from its own layer and from those before it.
 LAYERS = (
-    ('errors', 'states', 'clock', 'points', 'order', 'ids', 'refused', 'coerce', 'convert', 'scope', 'outcome',
-     'supervisor'),
+    ('errors', 'states', 'clock', 'points', 'order', 'ids', 'refused', 'coerce', 'convert', 'frames', 'scope',
+     'outcome', 'supervisor'),
     ('embedded', 'urls', 'diagnosis', 'client'),
     ('connection',),
     ('store',),
@@ -41,7 +41,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 #: Who may talk to MongoDB's driver (``bson`` counts: it is the driver's idea of data).
 DRIVER = {'pymongo', 'bson', 'gridfs', 'mongoengine'}
 MAY_USE_DRIVER = {'store', 'urls', 'diagnosis', 'client', 'connection', 'embedded', 'supervisor', 'models', 'messages',
-                  'ids', 'coerce', 'convert', 'refused'}
+                  'ids', 'coerce', 'convert', 'frames', 'refused'}
 
 #: What all bridges are built on. Its modules may import each other, and from our own house what is named here: what a
 #: message may hold, and how many a stream takes.
@@ -227,7 +227,7 @@ def test_the_options_of_streaming_are_described() -> None:
     """Those of the design, each in the docstring that ``help(minibatch.streaming)`` shows."""
     designed = {'size', 'within', 'interval', 'relaxed', 'emitter', 'keep', 'url', 'sink', 'source', 'queue', 'workers',
                 'max_workers', 'executor', 'blocking', 'background', 'lease', 'max_attempts', 'backoff', 'timeout',
-                'emit_empty'}
+                'emit_empty', 'as_'}
     text = inspect.getdoc(minibatch.streaming) or ''
     described = set(re.findall(r':param (\w+):', text)) | set(re.findall(r'``(\w+)``', text))
     assert designed - described == set()
