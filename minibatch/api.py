@@ -14,11 +14,13 @@ from minibatch import worker
 from minibatch.errors import OptionError, did_you_mean
 from minibatch.frames import framed
 from minibatch.models import Stream, check_name
+from minibatch.placer import refuse_another
 from minibatch.runner import Runner
 from minibatch.sinks import one_sink
 from minibatch.window.base import Options, WindowEmitter
 from minibatch.window.count import CountWindow
 from minibatch.window.fixed import FixedTimeWindow
+from minibatch.window.placing import PLACING
 from minibatch.window.relaxed import RelaxedTimeWindow
 
 log = logging.getLogger('minibatch')
@@ -28,6 +30,8 @@ Function = Callable[[Any], Any]
 #: What the engine passes to a strategy itself.
 _GIVEN = {'self', 'args', 'kwargs', 'stream', 'stream_url', 'emitfn', 'options', 'interval', 'executor', 'max_workers',
           'sink', 'queue', 'keep', 'emit_empty'}
+#: Options of which ``None`` means something else than not given.
+_MAY_BE_NONE = ('idle', 'max_ahead')
 
 
 def stream(name: str, url: str | None = None, **options: Any) -> Stream:
@@ -173,8 +177,9 @@ def make_emitter(name: str, fn: Function, **options: Any) -> WindowEmitter:
     if not callable(fn):
         raise OptionError(f'the second argument must be a function that takes a window, not {fn!r}')
     fn = framed(fn, options.pop('as_', None))
-    options = {each: value for each, value in options.items() if value is not None}
+    options = {each: value for each, value in options.items() if value is not None or each in _MAY_BE_NONE}
     cls = _strategy(options)
+    reset = options.pop('reset', False)
     for each in ('relaxed', 'emitter'):
         options.pop(each, None)
     workers = options.pop('workers', None) or options.pop('max_workers', None)
@@ -194,8 +199,22 @@ def make_emitter(name: str, fn: Function, **options: Any) -> WindowEmitter:
     bind = getattr(emitter.sink, 'bind', None)
     if bind is not None:
         bind(target.store.connection.db)
+    _refuse_another(emitter, reset)
     emitter._engine = Runner(emitter)
     return emitter
+
+
+def _refuse_another(emitter: WindowEmitter, reset: bool) -> None:
+    """Refuse another strategy than the one that has placed the stream's messages so far, unless it is to be reset."""
+    stored = emitter.stream.store.placed(emitter.stream_name)
+    if stored is None:
+        return
+    used = stored.get('mark') or stored.get('watermark')
+    numbers = dict(emitter.placing.numbers) if emitter.placing is not None else {}
+    if used and not reset:
+        refuse_another(emitter.stream_name, stored, numbers)
+    elif reset or stored['strategy'] != numbers:
+        emitter.stream.store.reset_placed(emitter.stream_name)
 
 
 def _strategy(options: dict[str, Any]) -> type[WindowEmitter]:
@@ -215,7 +234,8 @@ def _strategy(options: dict[str, Any]) -> type[WindowEmitter]:
             raise OptionError('grace= goes with interval= and relaxed=False')
         options['size'] = 1  # as the original does: message by message
         return CountWindow
-    return RelaxedTimeWindow if options.get('relaxed', True) else FixedTimeWindow
+    placed = any(options.get(each) is not None for each in PLACING)
+    return RelaxedTimeWindow if options.get('relaxed', not placed) else FixedTimeWindow
 
 
 def _emitter_class(cls: Any) -> type[WindowEmitter]:
@@ -231,7 +251,7 @@ def _check(name: Any, options: dict[str, Any], extra: tuple[str, ...] = ()) -> N
     own = {each for base in cls.__mro__ if issubclass(base, WindowEmitter)
            for each in inspect.signature(base.__init__).parameters} - _GIVEN
     known = {'relaxed', 'emitter', 'url', 'workers', 'max_workers', 'executor', 'sink', 'queue', 'keep', 'emit_empty',
-             'lease', 'max_attempts', 'backoff', 'timeout', 'interval', 'size', 'within', 'as_', *own, *extra}
+             'lease', 'max_attempts', 'backoff', 'timeout', 'interval', 'size', 'within', 'as_', 'reset', *own, *extra}
     _refuse_unknown(options, known)
     for option, least in (('lease', 0.2), ('backoff', 0.0), ('timeout', 0.001), ('within', 0.0)):
         value = options.get(option)

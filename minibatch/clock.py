@@ -11,6 +11,29 @@ from datetime import datetime, timedelta, timezone
 from typing import Protocol
 
 EPOCH = datetime(1970, 1, 1)
+#: Microseconds in a second, and the earliest and latest time that a datetime can hold.
+SECOND = 1_000_000
+FIRST, LAST = -62_135_596_800 * SECOND, 253_402_300_799 * SECOND + 999_999
+_MICROSECOND = timedelta(microseconds=1)
+_AWARE = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def micros(at: datetime) -> int:
+    """A datetime, naive for UTC or aware, as microseconds since the epoch.
+
+    >>> micros(datetime(1970, 1, 1, 0, 0, 1))
+    1000000
+    """
+    return (at - (EPOCH if at.tzinfo is None else _AWARE)) // _MICROSECOND
+
+
+def moment(time: int) -> datetime:
+    """Microseconds since the epoch as a naive datetime in UTC; what a datetime cannot hold becomes its first or last.
+
+    >>> moment(1_500_000)
+    datetime.datetime(1970, 1, 1, 0, 0, 1, 500000)
+    """
+    return EPOCH + timedelta(microseconds=min(max(time, FIRST), LAST))
 
 
 class Clock(Protocol):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from minibatch.errors import LeaseLost, StoreUnavailable
 from minibatch.models import scoped
 from minibatch.order import Claim, Order
+from minibatch.placer import Placer
 from minibatch.points import reached
 from minibatch.store import Record
 from minibatch.store.schema import MAX_GROUP, Document
@@ -26,6 +27,8 @@ log = logging.getLogger('minibatch')
 
 #: Longest pause between two looks at a stream that is watched, and one that is polled, in seconds.
 WATCHED, POLLED = 5.0, 1.0
+#: Longest pause before a stream is looked at again whose windows go by what is in the messages, in seconds.
+PLACED = 0.5
 #: Window numbers taken from the stream's counter in one go; a crash leaves a gap of so many at the most.
 BLOCK = 100
 #: Longest pause before a full stock for other consumers is looked at again, in seconds.
@@ -50,6 +53,7 @@ class Cutter:
         self.leads = False
         self._session = self.store.session() if self.store.transactions else None
         self._lsid = dict(self._session.session_id) if self._session else None
+        self._placer = Placer(self.emitter, self._session) if self.emitter.placing else None
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._watch: Watch | None = None
@@ -139,7 +143,9 @@ class Cutter:
         if type(self.emitter).sleep is not WindowEmitter.sleep:
             self.emitter.sleep()
             return
-        if self._stocked:  # nobody tells when other consumers take from the stock
+        if self._placer is not None and self.leads and not self.emitter.WATCH:
+            self.idle(min(self._next_pause(), PLACED))
+        elif self._stocked:  # nobody tells when other consumers take from the stock
             self.idle(min(self._next_pause(), RESTOCK))
         else:
             self.idle(WATCHED if self._watching() else self._next_pause())
@@ -195,7 +201,9 @@ class Cutter:
             self.store.roll_forward(self.stream)
         self._unfinished = True
         try:
-            if self.emitter.hooked:
+            if self._placer is not None:
+                docs, more = self._place(self._placer, own, most)
+            elif self.emitter.hooked:
                 docs, more = self._cut_by_hooks(own)
             else:
                 docs, more = self._cut(own, most)
@@ -246,6 +254,8 @@ class Cutter:
             self._numbers = (1, 0)
             self._drained = False
             self.store.roll_forward(self.stream)
+            if self._placer is not None:
+                self._placer.reset()
         return self.leads
 
     def view(self, most: int = 1) -> View:
@@ -278,6 +288,14 @@ class Cutter:
         for order in decision.orders:
             docs += self._cut_order(order, self._claim(own - len(docs)))
         return docs, bool(docs) or (bool(decision.orders) and not self.emitter.WATCH)
+
+    def _place(self, placer: Placer, own: int, most: int) -> tuple[list[Document], bool]:
+        docs, more = placer.step(self._claim(own), most)
+        if placer.busy:
+            self._pause = min(self._pause, 0.05)
+        wait = placer.ask_in()
+        self._ask_at = None if wait is None else time.monotonic() + wait
+        return docs, more
 
     def _cut_order(self, order: Order, claim: Claim) -> list[Document]:
         if self._session is not None and not self.emitter.keep and (order.size or 0) <= MAX_GROUP:

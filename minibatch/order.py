@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -45,3 +46,56 @@ class Claim:
     ttl: float
     windows: int
     lsid: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A window of messages that the strategy has chosen one by one, to be cut; times in microseconds.
+
+    :ivar start: of its interval
+    :ivar end: of its interval, exclusive
+    :ivar name: what follows the stream's name in its id; ``None``: its number
+    :ivar key: the key of its messages, as the user sees it
+    :ivar slot: the canonical bytes of the key
+    :ivar ids: its members' ids as bytes, in order
+    :ivar times: when they were appended
+    :ivar blobs: their data, as BSON documents; ``None`` for a window that is too large to carry them
+    :ivar gone: those of *ids* that leave the buffer with this cut; ``None``: all of them
+    :ivar final: whether it will not come again
+    :ivar late: whether its messages came too late for their window
+    :ivar dead: why it is a dead letter from the start, and what kind of one
+    """
+
+    start: int
+    end: int
+    name: str | None = None
+    key: Any = None
+    slot: bytes = b''
+    ids: Sequence[bytes] = ()
+    times: Sequence[int] = ()
+    blobs: Sequence[bytes] | None = ()
+    gone: Sequence[bytes] | None = None
+    final: bool = True
+    late: bool = False
+    dead: tuple[str, str] | None = None
+
+    @property
+    def leaving(self) -> Sequence[bytes]:
+        """Ids of the messages that leave the buffer."""
+        return self.ids if self.gone is None else self.gone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a stream has been cut, to be stored with the cut.
+
+    :ivar id: of the strategy's run on the stream: a new one once somebody has reset it, which fences off the old one
+    :ivar mark: the last window's mark (``None``: as it is)
+    :ivar watermark: as :meth:`minibatch.window.watermark.Watermark.document` says
+    :ivar late: ids of messages that are dropped and counted, since they came too late
+    """
+
+    id: str
+    mark: Sequence[Any] | None = None
+    watermark: dict[str, Any] = field(default_factory=dict)
+    late: Sequence[bytes] = ()

@@ -292,8 +292,9 @@ class Runner:
                 log.info('%s: %s; window %s waits for its lease', self.stream, error, record.id)
                 self._held.pop(record.id, None)
                 return None
-        return record, Batch(record.id, self.stream, data, record.created, record.start, record.end, record.key,
-                             record.attempt, record.query, record.packed, record.times, self.store.connection.url)
+        return record, Batch(record.shown or record.id, self.stream, data, record.created, record.start, record.end,
+                             record.key, record.attempt, record.query, record.packed, record.times,
+                             self.store.connection.url, record.final, record.revision, record.late)
 
     def _call(self, pairs: list[tuple[Record, Batch]]) -> None:
         reached('run:submitted')

@@ -37,7 +37,8 @@ from minibatch.store.schema import Document
 CUTTING, READY, RUNNING, VOID = (each.value for each in (
     WindowState.CUTTING, WindowState.READY, WindowState.RUNNING, WindowState.VOID))
 _RAW = schema.CODEC.with_options(document_class=RawBSONDocument)
-_HINT: list[tuple[str, int]] = [('stream', 1), ('processed', 1), ('window', 1), ('_id', 1)]
+#: The one index of the buffer.
+HINT: list[tuple[str, int]] = [('stream', 1), ('processed', 1), ('window', 1), ('_id', 1)]
 _CLUSTER: list[tuple[str, int]] = [('_id', 1)]
 #: From how many messages on it pays to read along the clustered key; above how many seconds for each it does not, since
 #: there is too much in between; and how long, in seconds, it is not tried again then.
@@ -151,7 +152,7 @@ class Cut(Lead):
         reached('mark:intended')
         good = self.complete(stream, docs)
         running = [doc['_id'] for doc in final if doc['state'] == RUNNING and doc['_id'] in good]
-        ready = [doc['_id'] for doc in final if doc['state'] == READY and doc['_id'] in good]
+        ready = [doc['_id'] for doc in final if doc['state'] != RUNNING and doc['_id'] in good]
         if ready:
             self.publish(ready)
         if running:
@@ -171,13 +172,13 @@ class Cut(Lead):
         """
         marks = [UpdateMany({'_id': {'$in': chunk}, 'stream': stream, 'window': None},
                             {'$set': {'processed': True, 'window': doc['_id']}})
-                 for doc in docs for chunk in _chunks(unpack_ids(doc['members']))]
-        wanted = sum(doc['n'] for doc in docs)
-        if marks and self.buffer.bulk_write(marks, ordered=False).modified_count == wanted:
+                 for doc in docs for chunk in _chunks(_to_mark(doc))]
+        wanted = sum(len(_to_mark(doc)) for doc in docs)
+        if not wanted or self.buffer.bulk_write(marks, ordered=False).modified_count == wanted:
             good = {doc['_id'] for doc in docs}
         else:
             good = {doc['_id'] for doc in docs
-                    if self.buffer.count_documents(marked(stream, doc['_id'])) == doc['n']}
+                    if self.buffer.count_documents(marked(stream, doc['_id'])) == len(_to_mark(doc))}
         reached('mark:marked')
         for doc in docs:
             if doc['_id'] not in good:
@@ -185,12 +186,23 @@ class Cut(Lead):
         advance = [doc['advance'] for doc in docs if doc['_id'] in good and doc.get('advance')]
         if advance:
             self.streams.update_one({'_id': stream}, {'$max': {'last_read': max(advance)}})
+        for doc in sorted((doc for doc in docs if doc.get('progress')), key=lambda doc: doc['seq']):
+            if doc['_id'] not in good:
+                break  # what comes after it is not cut up to there
+            self._progress(stream, doc['seq'], doc['progress'])
         reached('mark:advanced')
         return good
 
+    def _progress(self, stream: str, seq: int, progress: Document) -> None:
+        """Store how far placed windows have been cut, with the window of number *seq*; it never goes back."""
+        self.streams.update_one(
+            {'_id': stream, 'placed.id': progress['id'], 'placed.seq': {'$not': {'$gte': seq}}},
+            {'$set': {'placed.mark': progress['mark'], 'placed.seq': seq}})
+
     def publish(self, ids: Sequence[str]) -> None:
-        """``cutting -> ready``"""
-        self.windows.update_many({'_id': {'$in': list(ids)}, 'state': CUTTING}, {'$set': {'state': READY}})
+        """``cutting -> ready``; or ``-> dead``, what was a dead letter from the start."""
+        self.windows.update_many({'_id': {'$in': list(ids)}, 'state': CUTTING}, [
+            {'$set': {'state': {'$ifNull': ['$then', READY]}}}, {'$unset': ['then', 'marks', 'progress']}])
 
     def void(self, stream: str, window: str) -> None:
         """``cutting -> void``, and its messages are free again."""
@@ -223,7 +235,7 @@ class Cut(Lead):
 
     def _first(self, stream: str, session: ClientSession, known: Any) -> tuple[list[bytes], bool, Any]:
         """Take the first message out of the buffer; the answer is as that of :meth:`_gather`."""
-        query, hint = (free(stream), _HINT) if known is None else (free(stream) | {'_id': {'$gte': known}}, _CLUSTER)
+        query, hint = (free(stream), HINT) if known is None else (free(stream) | {'_id': {'$gte': known}}, _CLUSTER)
         found = self._raw.find_one_and_delete(query, {'data': 1, 'created': 1}, sort=[('_id', 1)], hint=hint,
                                               session=session)
         return ([found.raw] if found else []), True, hint
@@ -238,9 +250,9 @@ class Cut(Lead):
         """
         limit = (order.size * max(1, min(order.most, schema.MAX_GROUP // order.size)) if order.size
                  else schema.MAX_GROUP + 1)
-        query, hint = free(stream) | _created(order), _HINT
+        query, hint = free(stream) | _created(order), HINT
         if self.clustered and session is not None and stream in self._dense:
-            first = self.buffer.find_one(free(stream), {'_id': 1}, sort=[('_id', 1)], hint=_HINT, session=session)
+            first = self.buffer.find_one(free(stream), {'_id': 1}, sort=[('_id', 1)], hint=HINT, session=session)
             if first is not None:
                 query, hint = query | {'_id': {'$gte': first['_id']}}, _CLUSTER
         began = time.perf_counter()
@@ -300,6 +312,11 @@ class Cut(Lead):
             stored.append(raw.with_data(doc, blobs))
             doc['packed'] = raw.Packed(blobs)
         return docs, stored
+
+
+def _to_mark(doc: Document) -> list[Any]:
+    """Ids of the members of a ``cutting`` window that are to be marked: all, unless later windows need some."""
+    return unpack_ids(doc.get('marks', doc['members']))
 
 
 def _id_of(message: bytes) -> Any:

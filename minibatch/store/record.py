@@ -10,7 +10,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from minibatch.clock import EPOCH
+from minibatch.clock import EPOCH, moment
 from minibatch.states import WindowState
 from minibatch.store.raw import Packed
 from minibatch.store.schema import Document
@@ -26,6 +26,11 @@ class Record:
     :ivar data: the messages' data in order, or ``None`` where they are packed, or still in the buffer
     :ivar packed: the messages' data, not decoded yet
     :ivar moved: the messages are in this document only, no longer in the buffer
+    :ivar shared: later windows may have some of its messages, too; they stay in this document, whatever happens
+    :ivar shown: the id that the user sees, if it is another one
+    :ivar final: whether the window will not come again
+    :ivar revision: how often it came before, since messages came late
+    :ivar late: its messages came too late for their window
     """
 
     id: str
@@ -48,12 +53,22 @@ class Record:
     query: Any = None
     keep: bool = False
     moved: bool = False
+    shared: bool = False
+    shown: str | None = None
+    final: bool = True
+    revision: int = 0
+    late: bool = False
     errors: Sequence[Document] = ()
 
     @classmethod
     def from_document(cls, doc: Document) -> Record:
         """Read a window document; what it does not have gets the default."""
         fields = {name: doc[name] for name in _FIELDS if name in doc}
+        span = doc.get('span')
+        if span is not None:  # in microseconds, which MongoDB's times do not have
+            fields['start'], fields['end'] = moment(span[0]), moment(span[1])
+        if isinstance(doc.get('key'), list):
+            fields['key'] = tuple(doc['key'])
         return cls(id=doc['_id'], **fields)
 
     def messages(self) -> list[Any] | None:

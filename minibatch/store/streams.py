@@ -98,6 +98,7 @@ class Streams(Base):
         :return: messages removed from the buffer
         """
         self.windows.delete_many({'stream': stream})
+        self.streams.update_one({'_id': stream}, {'$unset': {'placed': 1}})
         return self.buffer.delete_many({'stream': stream}).deleted_count
 
     @verb

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow
 
     from minibatch.models import Buffer, Stream, Window
+    from minibatch.window.placing import Placing
 
 
 class Unread(Protocol):
@@ -40,19 +41,23 @@ class Batch:
     :ivar key: the key that the messages share, if the strategy groups by one
     :ivar attempt: 1 at the first try, one more at each further one
     :ivar query: what the emitter's ``window_ready`` passed to its ``query``
+    :ivar final: ``False`` if it is handed out before it is over (``early=``) and will come again
+    :ivar revision: 0; one more each time it comes again because messages came late (``late='update'``)
+    :ivar late: whether its messages came when their window had been cut
 
     >>> window = Batch(id='clicks:1', stream='clicks', data=[{'ms': 12}, {'ms': 30}])
     >>> len(window), [each['ms'] for each in window]
     (2, [12, 30])
     """
 
-    __slots__ = ('_at', '_data', '_times', '_unread', '_url', 'attempt', 'created', 'end', 'id', 'key', 'query',
-                 'start', 'stream')
+    __slots__ = ('_at', '_data', '_times', '_unread', '_url', 'attempt', 'created', 'end', 'final', 'id', 'key', 'late',
+                 'query', 'revision', 'start', 'stream')
 
     def __init__(self, id: str, stream: str, data: list[Any] | None = None,  # noqa: A002 (the field's name)
                  created: datetime | None = None,
                  start: datetime | None = None, end: datetime | None = None, key: Any = None, attempt: int = 1,
-                 query: Any = None, unread: Unread | None = None, times: bytes = b'', url: str | None = None) -> None:
+                 query: Any = None, unread: Unread | None = None, times: bytes = b'', url: str | None = None,
+                 final: bool = True, revision: int = 0, late: bool = False) -> None:
         self.id = id
         self.stream = stream
         self.created = created
@@ -61,6 +66,9 @@ class Batch:
         self.key = key
         self.attempt = attempt
         self.query = query
+        self.final = final
+        self.revision = revision
+        self.late = late
         self._data = data
         self._unread = unread
         self._times = times  # when each message was appended
@@ -119,7 +127,8 @@ class Batch:
     def __reduce__(self) -> tuple[Any, ...]:
         # What nobody has looked at goes to another process undecoded.
         return Batch, (self.id, self.stream, None if self._unread is not None else self._data, self.created, self.start,
-                       self.end, self.key, self.attempt, self.query, self._unread, self._times, self._url)
+                       self.end, self.key, self.attempt, self.query, self._unread, self._times, self._url, self.final,
+                       self.revision, self.late)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +207,8 @@ class WindowEmitter:
     HOOKS: ClassVar = ('window_ready', 'query', 'process', 'emit', 'commit', 'undo', 'timestamp')
     #: Whether new messages can make a window due (then the engine watches for them).
     WATCH: ClassVar[bool] = True
+    #: How the strategy places messages by what is in them; ``None`` for one that only counts, or looks at the clock.
+    placing: Placing | None = None
     #: Makes the engine that drives an emitter; set by :mod:`minibatch.runner`, since strategies do no I/O.
     make_engine: ClassVar[Callable[[WindowEmitter], Engine]]
 

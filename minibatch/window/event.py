@@ -9,18 +9,13 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from minibatch.clock import EPOCH
+from minibatch.clock import FIRST, LAST, SECOND, micros, moment
 from minibatch.errors import OptionError
 
-#: Microseconds in a second, and the earliest and latest time that a datetime can hold.
-SECOND = 1_000_000
-FIRST, LAST = -62_135_596_800 * SECOND, 253_402_300_799 * SECOND + 999_999
-_MICROSECOND = timedelta(microseconds=1)
-_AWARE = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _PLAIN = re.compile(r'[\w.@+-][\w.@ +-]{0,79}')
 
 #: What finds a time or a key in a message: a dotted path, or a function of the message's data.
@@ -59,24 +54,6 @@ class Unplaceable(Exception):
     """A message that belongs to no window: it has no usable time or key. It becomes a dead letter with this text."""
 
 
-def micros(at: datetime) -> int:
-    """A datetime, naive for UTC or aware, as microseconds since the epoch.
-
-    >>> micros(datetime(1970, 1, 1, 0, 0, 1))
-    1000000
-    """
-    return (at - (EPOCH if at.tzinfo is None else _AWARE)) // _MICROSECOND
-
-
-def moment(time: int) -> datetime:
-    """Microseconds since the epoch as a naive datetime in UTC; what a datetime cannot hold becomes its first or last.
-
-    >>> moment(1_500_000)
-    datetime.datetime(1970, 1, 1, 0, 0, 1, 500000)
-    """
-    return EPOCH + timedelta(microseconds=min(max(time, FIRST), LAST))
-
-
 def time_of(value: Any) -> int:
     """Read a time as users have it: a datetime or a date, seconds since the epoch, ISO 8601, a pandas or numpy time.
 
@@ -102,22 +79,22 @@ def time_of(value: Any) -> int:
 
 
 def _read(value: Any) -> int | None:
-    kind = type(value)
+    kind: type = type(value)
     if isinstance(value, datetime) and kind is datetime:
         return micros(value)
-    if kind is int:
-        return int(value) * SECOND
+    if isinstance(value, int) and kind is int:
+        return value * SECOND
     if kind is float:
         # Rounded on the fraction alone: seconds of today times a million have no exact float any more.
-        whole = math.floor(value)
-        return whole * SECOND + round((value - whole) * SECOND)
+        whole = math.floor(float(value))
+        return whole * SECOND + round(float(value - whole) * SECOND)
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, str):
         text = value.strip()
         return micros(datetime.fromisoformat(text[:-1] + '+00:00' if text[-1:] in 'zZ' and text else text))
     if hasattr(value, 'to_pydatetime'):  # pandas: a Timestamp is a datetime, with nanoseconds
-        return int(value.value) // 1000 if value == value else None  # NaT is not equal to itself
+        return int(value.value) // 1000 if bool(value == value) else None  # NaT is not equal to itself
     if hasattr(value, 'as_datetime'):  # BSON: a time that a datetime cannot hold
         return int(value) * 1000
     if isinstance(value, datetime):
@@ -197,9 +174,14 @@ def slot_of(key: Any) -> bytes:
     >>> slot_of('ann') == slot_of('ann'), slot_of(1) == slot_of(1.0), slot_of('1') == slot_of(1)
     (True, True, False)
     """
-    if type(key) is str:
-        return b's' + key.encode('utf-8', 'surrogatepass')
-    return _canonical(key, 0)
+    return _text(key) if type(key) is str else _canonical(key, 0)
+
+
+def _text(key: str) -> bytes:
+    try:
+        return b's' + key.encode()
+    except UnicodeEncodeError:
+        raise Unplaceable('its key is text that has no UTF-8, so MongoDB cannot store it') from None
 
 
 def _canonical(key: Any, depth: int) -> bytes:
@@ -208,10 +190,12 @@ def _canonical(key: Any, depth: int) -> bytes:
     if key is None:
         return b'n'
     if isinstance(key, str):
-        return b's' + key.encode('utf-8', 'surrogatepass')
+        return _text(key)
     if isinstance(key, bool):
         return b't' if key else b'f'
     if isinstance(key, int):
+        if not -1 << 63 <= key < 1 << 63:
+            raise Unplaceable('its key is a number of more than 64 bits, which MongoDB cannot store')
         return b'i%d' % key
     if isinstance(key, float):
         if math.isnan(key):
@@ -224,19 +208,18 @@ def _canonical(key: Any, depth: int) -> bytes:
     if isinstance(key, (tuple, list)):
         return b'l' + _parts([_canonical(each, depth + 1) for each in key])
     if isinstance(key, Mapping):
+        if not all(type(name) is str and '\0' not in name for name in key):
+            raise Unplaceable('its key is a mapping whose names are not all text')
         return b'm' + _parts([part for pair in sorted((_canonical(name, depth + 1), _canonical(value, depth + 1))
                                                       for name, value in key.items()) for part in pair])
     if type(key).__module__.startswith(('bson', 'uuid', 'datetime', 'decimal')):
-        return b'o' + f'{type(key).__name__}:{key}'.encode('utf-8', 'surrogatepass')
-    raise Unplaceable(f'its key cannot be a key: {_shown(key)} is neither text, number, time, nor a list of these')
+        return b'o' + f'{type(key).__name__}:{key}'.encode('utf-8', 'backslashreplace')
+    raise Unplaceable(f'its key cannot be a key: a value of type {type(key).__name__} is neither text, number, time, '
+                      'nor a list of these')
 
 
 def _parts(parts: Sequence[bytes]) -> bytes:
     return b''.join([b'%d:' % len(part) + part for part in parts])
-
-
-def _shown(key: Any) -> str:
-    return f'a value of type {type(key).__name__}'
 
 
 def name_of(key: Any, slot: bytes) -> str:

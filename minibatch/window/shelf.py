@@ -64,6 +64,9 @@ class Shelf(Protocol):
         What is late for some of its windows (hopping, sliding) and not for others, is added to the others.
         """
 
+    def missed(self, event: Event) -> tuple[int, int]:
+        """Start and end of the window that a late event (:meth:`add` said ``False``) was too late for; the last one."""
+
     def due(self, watermark: int, now: int) -> Iterator[Pane]:
         """The windows that are over, in order of their marks; lazily, and without changing the shelf.
 

@@ -23,6 +23,7 @@ FAILED_ONCE = ['fail:copied', 'take:taken', 'clean:messages', 'clean:windows']
 MARKED = [
     'cut:allocated', 'mark:intended', 'mark:marked', 'mark:advanced', 'mark:published', 'run:done', 'commit:done',
 ]
+PLACED = ['place:before', 'place:advanced', 'place:deleted', 'place:inserted', 'place:committed']
 STANDALONE = ['mark:intended', 'mark:marked', 'run:done', 'commit:done', 'clean:messages']
 
 
@@ -66,6 +67,17 @@ def test_a_server_without_transactions(world_alone: World, point: str) -> None:
 def test_time_windows(world: World, point: str) -> None:
     world.keep = point.startswith('mark')
     kill_and_recover(world, point, size=None, interval=0.3)
+
+
+@pytest.mark.parametrize('point', PLACED)
+def test_placed_windows(world: World, point: str) -> None:
+    kill_and_recover(world, point, size=None, interval=0.3, offset=0.0)
+
+
+@pytest.mark.parametrize('point', ['mark:intended', 'mark:marked', 'mark:advanced'])
+def test_kept_placed_windows(world: World, point: str) -> None:
+    world.keep = True
+    kill_and_recover(world, point, size=None, interval=0.3, offset=0.0)
 
 
 @pytest.mark.parametrize('point', ['append:before', 'append:after'])

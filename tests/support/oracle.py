@@ -120,8 +120,10 @@ def add(verdict: Verdict, tests: int = 1) -> None:
             setattr(total, f.name, getattr(total, f.name) + getattr(verdict, f.name))
 
 
-def _seq(window: str) -> int:
-    return int(window.rpartition(':')[2])
+def _seq(window: str) -> tuple[int, str]:
+    """What sorts windows as they were cut: by number, or by the start of their interval."""
+    number = window.rpartition(':')[2]
+    return (int(number), '') if number.isdigit() else (0, window)
 
 
 def _short(frozen: Any) -> str:

@@ -29,7 +29,7 @@ LAYERS = (
     ('messages', 'chunks', 'linger', 'backlog', 'writer', 'dead', 'fluent'),
     ('models', 'status', 'tables', 'table'),
     ('window', 'worker', 'lanes', 'process', 'processes', 'pools', 'executor'),
-    ('delivery', 'housekeeping', 'upkeep', 'cutter', 'runner', 'signals', 'sinks'),
+    ('delivery', 'housekeeping', 'upkeep', 'inbox', 'placer', 'cutter', 'runner', 'signals', 'sinks'),
     ('api',),
     ('operators',),
     ('app',),
