@@ -32,7 +32,6 @@ class App:
     :ivar tables: its tables, by name
     :raises minibatch.errors.OptionError: an option is not known, or its value cannot be
 
-    >>> import time
     >>> app = App('docs-app')
     >>> @app.agent('docs-lines', size=2, executor='inline', then='count')
     ... def split(window):
@@ -43,8 +42,8 @@ class App:
     ...     return len(window)
     >>> app.stream('docs-lines').extend([{'text': 'to be'}, {'text': 'or not to be'}])
     2
-    >>> with app.start():
-    ...     while len(counts) < 2: time.sleep(0.01)
+    >>> with app.start() as running:
+    ...     running.wait(lambda: len(counts) == 2)
     >>> counts
     [3, 3]
     """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from minibatch import api
 from minibatch.app.agents import Agent, following, successors
@@ -84,9 +85,26 @@ class Worker:
                 self._changed.wait(0.25)
             log.info('app %r: stopping when all that runs is finished; Ctrl-C once more does not wait', self.app.name)
             self.stop()
+        self._tell()
+
+    def _tell(self) -> None:
         for name, error in self.died.items():
             raise WindowError(f'agent {name!r} has died ({type(error).__name__}: {error}), so the worker has stopped; '
                               'its messages and windows are kept, and go on with the next worker') from error
+
+    def wait(self, condition: Callable[[], Any], timeout: float = 60.0) -> None:
+        """Wait until *condition* returns something true: for tests, and for programs that run agents for a while.
+
+        :param timeout: seconds
+        :raises TimeoutError: it did not, in time
+        :raises minibatch.errors.WindowError: an agent has died meanwhile
+        """
+        until = time.monotonic() + timeout
+        while not condition():
+            self._tell()
+            if time.monotonic() > until:
+                raise TimeoutError(f'what was waited for has not happened within {timeout:g} s')
+            self._changed.wait(0.02)
 
     def stop(self) -> None:
         """End all agents: windows that run are finished and committed, those that wait are given back."""

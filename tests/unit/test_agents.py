@@ -337,6 +337,10 @@ def test_an_agent_that_dies_ends_the_worker(app: mb.App, caplog: pytest.LogCaptu
 
     app.agent('one', name='one')(len)
     app.agent('two', name='two', emitter=Broken, interval=1)(len)
+    with app.start() as running, pytest.raises(WindowError, match="agent 'two' has died"):
+        running.wait(lambda: False)
+    with app.start(['one']) as running, pytest.raises(TimeoutError, match=r'within 0\.1 s'):
+        running.wait(lambda: False, timeout=0.1)
     with pytest.raises(WindowError, match=r"agent 'two' has died \(OSError: broken\), so the worker has stopped"):
         app.run()
     assert not [thread for thread in threading.enumerate() if thread.name in ('minibatch-one', 'minibatch-two')]
