@@ -37,7 +37,7 @@ class Aggregates(Fluent):
         >>> stream.extend({'ms': ms} for ms in (10, 20, 40))
         3
         >>> hour = stream.window(size=3).aggregate(n='count', total=('sum', 'ms'), p50=('quantile', 0.5, 'ms'))
-        >>> hour.to(seen.append).run(blocking=False)
+        >>> hour.to(seen.append).run(blocking=False, executor='inline')
         >>> [(each['n'], each['total'], each['p50']) for each in seen]
         [(3, 70, 20)]
         """
@@ -163,7 +163,8 @@ class Aggregates(Fluent):
         >>> stream, seen = mb.stream('docs-reduce'), []
         >>> stream.extend({'n': n} for n in (2, 3, 4))
         3
-        >>> stream.window(size=3).reduce(lambda product, n: product * n, field='n').to(seen.append).run(blocking=False)
+        >>> product = stream.window(size=3).reduce(lambda so_far, n: so_far * n, field='n')
+        >>> product.to(seen.append).run(blocking=False, executor='inline')
         >>> seen[0]['reduce']
         24
         """

@@ -43,3 +43,50 @@ class Flows(Fluent):
         :raises minibatch.errors.OptionError: no stream can be called so, or this one is read by the pipeline already
         """
         return self._pipeline().on(name)
+
+    def branch(self, *predicates: Any, **named: Any) -> tuple[Pipeline, ...]:
+        """Several pipelines, each with the messages for which its predicate returns something true.
+
+        Each branch is a durable stream of its own, called ``<stream>/<name>``, that messages are written to exactly
+        once. A message may go to several branches, or to none. Whichever of the pipelines runs, all streams are fed; so
+        they may run in different programs. It is also how two pipelines read one stream:
+        ``stream.branch(one=True, other=True)``.
+
+        :param predicates: functions of the message; ``True`` takes all, ``None`` those for which no predicate
+            holds
+        :param named: the same, with names for their streams
+        :return: the pipelines, in the order of the predicates
+        :raises minibatch.errors.OptionError: there are fewer than two, or one is no function
+
+        >>> import minibatch as mb
+        >>> stream, got = mb.stream('docs-branch'), []
+        >>> stream.extend({'n': n} for n in (1, 20, 3))
+        3
+        >>> small, rest = stream.branch(small=lambda message: message['n'] < 10, rest=None)
+        >>> small.to(got.append).run(blocking=False, executor='inline')
+        >>> got
+        [{'n': 1}, {'n': 3}]
+        >>> [message.data for message in mb.stream('docs-branch/rest').buffer()]
+        [{'n': 20}]
+        """
+        from minibatch.operators.build import branched
+        return branched(self._pipeline(), predicates, named)
+
+    def merge(self, *others: Any, name: str | None = None) -> Pipeline:
+        """All messages of this one and of others, in one durable stream that each is written to exactly once.
+
+        :param others: streams, or pipelines
+        :param name: of the durable stream (default: those of the others, with ``+`` between them)
+        :raises minibatch.errors.OptionError: one is neither, is in another MongoDB, or reads a stream that another
+            one reads
+
+        >>> import minibatch as mb
+        >>> one, other, got = mb.stream('docs-one'), mb.stream('docs-other'), []
+        >>> one.append({'n': 1})
+        >>> other.append({'n': 2})
+        >>> one.merge(other.filter(len)).to(got.append).run(blocking=False, executor='inline')
+        >>> got
+        [{'n': 1}, {'n': 2}]
+        """
+        from minibatch.operators.build import merged
+        return merged(self._pipeline(), others, name)

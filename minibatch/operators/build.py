@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minibatch.errors import OptionError
+from minibatch.fluent import Operators
 from minibatch.models import Stream, check_name
 from minibatch.operators.aggregators import Aggregator
+from minibatch.operators.distinct import Distinct
+from minibatch.operators.functions import Call
 from minibatch.operators.grouping import Aggregate
 from minibatch.operators.options import window_options
 from minibatch.operators.order import commutes, split_at_group
+from minibatch.operators.passes import Split
 from minibatch.operators.pipeline import Pipeline
+from minibatch.operators.totals import Totals
 
 
 def windowed(pipeline: Pipeline, given: Mapping[str, Any]) -> Pipeline:
@@ -36,10 +41,71 @@ def aggregated(pipeline: Pipeline, parts: Mapping[str, Aggregator]) -> Pipeline:
     """One result for each window, or group in it."""
     if not parts:
         raise OptionError("aggregate() takes at least one value: aggregate(total=('sum', 'ms'))")
-    stage = Aggregate(parts)
+    _, group, after = split_at_group(pipeline.tail.stages)
+    if any(isinstance(stage, (Aggregate, Totals)) for stage in after):
+        group = None
+    table = None if group is None else group.table
     if pipeline.tail.window is None:
-        raise OptionError(f'{stage} needs windows: put window(size=...) or window(interval=...) before it')
-    return pipeline.then(stage)
+        return pipeline.then(Totals(parts, table or state_name(pipeline, '+'.join(parts))))
+    if table is not None:
+        raise OptionError('table= goes with an aggregate that goes on for ever; of a window(...) each result is '
+                          'complete')
+    return pipeline.then(Aggregate(parts))
+
+
+def state_name(pipeline: Pipeline, what: str) -> str:
+    """The name of a table for the state of one more stage: the same whenever the same pipeline is built."""
+    nth = sum(stage.keeps_state for stage in pipeline.tail.stages)
+    return f'{pipeline.tail.stream}/{what}' + (f'/{nth + 1}' if nth else '')
+
+
+def distinct(pipeline: Pipeline, key: Any, within: float | None) -> Pipeline:
+    """Each message once."""
+    window = pipeline.tail.window
+    if within is None and window is None:
+        raise OptionError('distinct() takes within=, the seconds for which a key is remembered, or comes after '
+                          'window(...): it would remember every key for ever')
+    if within is not None:
+        if isinstance(within, bool) or not isinstance(within, (int, float)) or not 0 < within < float('inf'):
+            raise OptionError(f'within must be a number of seconds, more than 0, not {within!r}')
+        if key is None:
+            raise OptionError('distinct(key, within=) remembers keys: say which field of a message is its key')
+        if window is not None and window.get('early') is not None:
+            raise OptionError('distinct(key, within=) after window(early=) would know all messages of a window when it '
+                              'comes again: put it before window(...)')
+    return pipeline.then(Distinct(key, within, state_name(pipeline, 'distinct')))
+
+
+def branched(pipeline: Pipeline, predicates: Sequence[Any], named: Mapping[str, Any]) -> tuple[Pipeline, ...]:
+    """A durable stream for each branch."""
+    given = {**{f'branch-{at}': each for at, each in enumerate(predicates, 1)}, **named}
+    if len(given) < 2:
+        raise OptionError('branch() takes two or more predicates: small, large = stream.branch(small=is_small, '
+                          'large=None)')
+    calls: dict[str, Call | bool | None] = {}
+    for name, each in given.items():
+        calls[f'{pipeline.tail.stream}/{name}'] = each if each is None or each is True else Call(each, 'branch')
+    return tuple(pipeline.fork(list(calls), Split(calls)))
+
+
+def merged(pipeline: Pipeline, others: Sequence[Any], name: str | None) -> Pipeline:
+    """All messages of several pipelines in one durable stream."""
+    inputs = [pipeline, *(pipeline_of(each, 'merge') for each in others)]
+    if not others:
+        raise OptionError('merge() takes the streams or pipelines whose messages come in addition')
+    name = name or '+'.join(each.tail.stream for each in inputs)
+    first, *rest = [each.on(name) for each in inputs]
+    return first.joined(rest)
+
+
+def pipeline_of(given: Any, what: str) -> Pipeline:
+    """The pipeline that somebody means by a stream or a pipeline.
+
+    :raises minibatch.errors.OptionError: it is neither
+    """
+    if not isinstance(given, Operators):
+        raise OptionError(f'{what}() takes a stream or a pipeline, not {given!r}; mb.stream(name) gets one')
+    return given._pipeline()
 
 
 def ended(pipeline: Pipeline, sinks: Sequence[Any]) -> Pipeline:

@@ -17,11 +17,16 @@ RESERVED = ('key', 'start', 'end', 'window', 'final', 'revision')
 
 
 class GroupBy(Stage):
-    """Notes the key of each message, for the aggregate that follows."""
+    """Notes the key of each message, for the aggregate that follows.
+
+    :param key: what of a message it is
+    :param table: the name of the table that keeps the state of an aggregate that goes on for ever
+    """
 
     does = 'looks'
 
-    def __init__(self, key: Any) -> None:
+    def __init__(self, key: Any, table: str | None = None) -> None:
+        self.table = table
         if key is None:
             raise OptionError('group_by takes the name of a field, a list of names, or a function of the message')
         self.key = Field(key, 'group_by')
@@ -44,10 +49,7 @@ class Aggregate(Stage):
     """
 
     def __init__(self, parts: Mapping[str, Aggregator]) -> None:
-        for name in parts:
-            if name in RESERVED:
-                raise OptionError(f'a result has a field {name!r} already, which tells about its window; choose '
-                                  'another name')
+        check_names(parts)
         self.parts = dict(parts)
 
     def __str__(self) -> str:
@@ -70,6 +72,17 @@ class Aggregate(Stage):
                     raise Failed(None) from error
             results.append(result)
         return Rows(results, range(len(results)), None, str(self))
+
+
+def check_names(parts: Mapping[str, Aggregator]) -> None:
+    """Refuse names of values that results have already.
+
+    :raises minibatch.errors.OptionError: one of them is taken
+    """
+    for name in parts:
+        if name in RESERVED:
+            raise OptionError(f'a result has a field {name!r} already, which tells about its window; choose another '
+                              'name')
 
 
 def groups(rows: Rows, window: Batch) -> Iterator[tuple[Any, Sequence[int] | None]]:

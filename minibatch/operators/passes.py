@@ -16,14 +16,15 @@ from minibatch.window.base import Batch
 class Split:
     """The last step of a pass that feeds several streams: each message to every branch whose predicate holds.
 
-    :param branches: predicates by the names of the streams; ``None`` takes what no other one takes
+    :param branches: predicates by the names of the streams; ``True`` takes all, ``None`` what no predicate takes
     """
 
-    def __init__(self, branches: Mapping[str, Call | None]) -> None:
+    def __init__(self, branches: Mapping[str, Call | bool | None]) -> None:
         self.branches = dict(branches)
 
     def __str__(self) -> str:
-        return f'branch({", ".join(str(call) if call else "rest" for call in self.branches.values())})'
+        names = {True: 'all', None: 'the rest'}
+        return f'branch({", ".join(names[call] if call in names else str(call) for call in self.branches.values())})'
 
     def run(self, rows: Rows) -> dict[str, list[Any]]:
         """The messages for each stream; those that no branch takes are left out.
@@ -33,13 +34,14 @@ class Split:
         taken = [False] * len(rows.values)
         parts: dict[str, list[Any]] = {}
         for name, call in self.branches.items():
-            if call is not None:
+            if isinstance(call, Call):
                 holds = call.each(rows.values)
                 parts[name] = [value for value, held in zip(rows.values, holds, strict=True) if held]
                 taken = [bool(before or held) for before, held in zip(taken, holds, strict=True)]
+        rest = [value for value, held in zip(rows.values, taken, strict=True) if not held]
         for name, call in self.branches.items():
-            if call is None:
-                parts[name] = [value for value, held in zip(rows.values, taken, strict=True) if not held]
+            if not isinstance(call, Call):
+                parts[name] = rows.values if call else rest
         return {name: parts[name] for name in self.branches}
 
 

@@ -14,6 +14,7 @@ from minibatch.operators.options import running_options
 from minibatch.operators.order import split_at_group
 from minibatch.operators.passes import Split
 from minibatch.operators.stages import Stage
+from minibatch.operators.totals import Totals
 
 if TYPE_CHECKING:
     from minibatch.operators.running import Running
@@ -42,6 +43,21 @@ class Leg:
     def idle(self) -> bool:
         """Whether it does nothing, so that messages stay in its stream for whoever consumes it."""
         return not (self.stages or self.into or self.sinks or self.window)
+
+
+def compatible(legs: Sequence[Leg]) -> tuple[Leg, ...]:
+    """The passes, if no two of them read one stream.
+
+    :raises minibatch.errors.OptionError: two do, and would compete for its messages
+    """
+    seen: set[str] = set()
+    for leg in legs:
+        if leg.stream in seen:
+            raise OptionError(f'two passes read stream {leg.stream!r}, and each message would go to one of them only: '
+                              'a stream has one group of consumers. Give each a branch of its own: '
+                              'one, other = stream.branch(one=True, other=True)')
+        seen.add(leg.stream)
+    return tuple(legs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,22 +132,24 @@ class Pipeline(Operators):
         leg = replace(self.tail, into=tuple(names), split=split)
         return [replace(self, before=(*self.before, leg), tail=Leg(name)) for name in names]
 
-    def joined(self, others: Sequence[Pipeline], tail: Leg) -> Pipeline:
-        """The passes of several pipelines, which all write to the stream of *tail*."""
+    def joined(self, others: Sequence[Pipeline]) -> Pipeline:
+        """The passes of several pipelines that have come to the same stream.
+
+        :raises minibatch.errors.OptionError: they are in different databases, or compete for one stream
+        """
         before = list(self.before)
         running = dict(self.running)
         for other in others:
-            if other.root.store is not self.root.store:
+            if other.root is not self.root and other.root.store is not self.root.store:
                 raise OptionError(f'stream {other.root.name!r} is in another MongoDB than {self.root.name!r}; bring '
                                   'its messages over with .to(stream) first')
             before += [leg for leg in other.before if not any(leg is each for each in before)]
             running = {**other.running, **running}
-        return replace(self, before=tuple(before), tail=tail, running=running)
+        return replace(self, before=compatible(before), running=running)
 
     def auto(self) -> str:
         """A name for a durable stream that nobody has named: the same one whenever the same pipeline is built."""
-        taken = sum(each.stream.startswith(f'{self.root.name}/') for each in self.before)
-        return f'{self.root.name}/{taken + 1}'
+        return f'{self.tail.stream}/windowed'
 
     def legs(self) -> tuple[Leg, ...]:
         """All passes, from the beginning to the end."""
@@ -152,7 +170,7 @@ class Pipeline(Operators):
     def _without_groups(self) -> None:
         """Refuse to leave a pass with groups that nothing has summed up: they would be forgotten."""
         _, group, after = split_at_group(self.tail.stages)
-        if group is not None and not any(isinstance(stage, Aggregate) for stage in after):
+        if group is not None and not any(isinstance(stage, (Aggregate, Totals)) for stage in after):
             raise OptionError(f'{group} is followed by nothing that uses the groups: add count(), aggregate(...) or '
                               'another aggregate to it')
 

@@ -11,7 +11,7 @@ from minibatch.models import Stream
 from minibatch.operators.options import BATCH, WHOLE
 from minibatch.operators.outlet import Outlet, StreamSink
 from minibatch.operators.passes import Pass
-from minibatch.operators.pipeline import Leg, Pipeline
+from minibatch.operators.pipeline import Leg, Pipeline, compatible
 from minibatch.window.base import WindowEmitter
 
 
@@ -23,14 +23,7 @@ def checked(pipeline: Pipeline) -> tuple[Leg, ...]:
     legs = pipeline.legs()
     if all(leg.idle for leg in legs):
         raise OptionError(f'this pipeline does nothing to stream {pipeline.root.name!r}: add operators, or .to(sink)')
-    seen: set[str] = set()
-    for leg in legs:
-        if leg.stream in seen:
-            raise OptionError(f'two passes read stream {leg.stream!r}, and each message goes to one of them only: a '
-                              'stream has one group of consumers. Split it first: '
-                              'one, other = stream.branch(one=True, other=True)')
-        seen.add(leg.stream)
-    return legs
+    return compatible(legs)
 
 
 def emitters(pipeline: Pipeline, *, wait: bool) -> list[WindowEmitter]:
@@ -47,9 +40,11 @@ def emitters(pipeline: Pipeline, *, wait: bool) -> list[WindowEmitter]:
 def _emitter(leg: Leg, url: str, options: Mapping[str, Any], wait: bool) -> WindowEmitter:
     own = {name: value for name, value in options.items() if name not in BATCH}
     window = leg.window or {**BATCH, **{name: options[name] for name in BATCH if name in options}}
-    function = Pass(leg.stages, leg.split)
+    function = Pass([stage.at(url) for stage in leg.stages], leg.split)
     if not function.calls:
         own.setdefault('executor', 'inline')  # nothing of the user's runs: worker processes would be a detour
+    if any(stage.keeps_state for stage in leg.stages) and not {'workers', 'max_workers'} & set(own):
+        own['workers'] = 1  # windows at the same time would wait for each other's state, and run again
     return make_emitter(leg.stream, function, url=url, sink=_outlet(leg, url, wait), **window, **own)
 
 

@@ -24,6 +24,8 @@ class Stage:
     """One step of a pass over a window; can be pickled."""
 
     does: ClassVar[Does] = 'needs all'
+    #: Whether it keeps state from window to window, so that windows at the same time would be in each other's way.
+    keeps_state: bool = False
 
     def run(self, rows: Rows, window: Batch) -> Rows:
         """What becomes of the rows of one window.
@@ -31,6 +33,10 @@ class Stage:
         :raises Failed: a function of the user raised
         """
         raise NotImplementedError
+
+    def at(self, url: str) -> Stage:
+        """The stage, told where its stream's database is."""
+        return self
 
     def state(self) -> str:
         """Which state it keeps, for people; empty if none."""

@@ -45,7 +45,7 @@ class Lookups(Base):
     """Look up what messages refer to."""
 
     @verb
-    def look_up(self, collection: str, field: str, keys: Sequence[Any]) -> list[Document]:
+    def documents_by(self, collection: str, field: str, keys: Sequence[Any]) -> list[Document]:
         """The documents of a collection of the database whose *field* is one of *keys*, in one query."""
         return list(self.db[collection].find({field: {'$in': list(keys)}}))
 

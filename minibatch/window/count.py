@@ -50,6 +50,6 @@ class CountWindow(WindowEmitter):
         if self.within is None or view.oldest is None:
             return Decision()
         due = view.oldest + timedelta(seconds=self.within)
-        if view.now < due:
+        if self.within and view.now < due:
             return Decision(ask_at=due)
         return Decision([Order(size=self.size, partial=True)], view.now)
