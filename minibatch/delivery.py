@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as TooLong
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from minibatch.errors import LeaseLost, StoreUnavailable, WindowTimeout
+from minibatch.errors import BacklogFull, LeaseLost, StoreUnavailable, WindowTimeout
 from minibatch.outcome import Outcome, failure
 from minibatch.points import reached
 from minibatch.sinks import rows_for
@@ -193,7 +193,7 @@ class Delivery:
 
         records = [record for record, _, _ in settled]
         try:
-            done = self._lasting(lambda: self.store.commit(records, effects, self.session))
+            done = self._lasting(lambda: self.store.commit(records, effects, self.session), alone=len(settled) == 1)
         except LeaseLost as lost:
             if len(settled) > 1:
                 self._one_by_one(settled)
@@ -239,7 +239,7 @@ class Delivery:
 
         try:
             verdict = self._lasting(lambda: self.store.commit_together(
-                session, records, changes, effects if self.exactly_once else None))
+                session, records, changes, effects if self.exactly_once else None), alone=len(settled) == 1)
         except Exception as error:
             if len(settled) > 1:
                 for each in settled:
@@ -295,19 +295,24 @@ class Delivery:
         if self.emitter.hooked:
             self._hook('undo', record)
 
-    def _lasting(self, action: Callable[[], T]) -> T | None:
-        """Do a write that has to be done while MongoDB may be away: the lease decides who wins when it is back."""
+    def _lasting(self, action: Callable[[], T], *, alone: bool = False) -> T | None:
+        """Do a write that has to be done while MongoDB may be away: the lease decides who wins when it is back.
+
+        :param alone: it is for one window, so it also waits for a stream that has no room for the window's result
+        """
         pause = 0.02
         while True:
             try:
                 return action()
-            except StoreUnavailable as error:
+            except (StoreUnavailable, BacklogFull) as error:
+                if isinstance(error, BacklogFull) and not alone:
+                    raise
                 if not self.patience():
                     log.warning('%s: gave up: %s; the windows run again when their lease is over',
                                 self.emitter.stream_name, error)
                     return None
                 if pause > 0.5:
-                    log.warning('%s: waiting for MongoDB: %s', self.emitter.stream_name, error)
+                    log.warning('%s: waiting: %s', self.emitter.stream_name, error)
             threading.Event().wait(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, 2.0)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from minibatch.backlog import Backlog
-from minibatch.errors import OptionError, StoreUnavailable
+from minibatch.errors import OptionError
 from minibatch.messages import convert, wrap
 from minibatch.sinks import Sinks
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
 
     from minibatch.models import Stream
+
+
+#: Seconds to wait for room in a stream without a transaction, before the attempt at the window fails.
+_PATIENCE = 5.0
+#: Seconds for which a count of the messages there is good: others append, too.
+_FRESH = 1.0
 
 
 class StreamSink:
@@ -28,14 +35,17 @@ class StreamSink:
     :param stream: the other stream, open; a producer's batch of its own is not used
     :param of: the stream whose windows are consumed
     :param wait: mind the other stream's ``max_backlog``: nothing is committed while it has no room
+    :raises minibatch.errors.BacklogFull: by ``put_in``: it has none; the engine tries again until it has
     """
 
     def __init__(self, stream: Stream, of: Stream, *, wait: bool = True) -> None:
         self.stream, self.store = stream, stream.store
         self.exactly_once = self.store is of.store and self.store.transactions
         self._most = stream.max_backlog if wait else None
-        self._backlog = Backlog(self.store, stream.name, self._most, threading.Event())
+        self._backlog = Backlog(self.store, stream.name, self._most, threading.Event(),
+                                timeout=_PATIENCE)
         self._window: Any = None
+        self._room, self._counted = 0, float('-inf')
 
     def __repr__(self) -> str:
         return f'StreamSink({self.stream.name!r})'
@@ -43,7 +53,7 @@ class StreamSink:
     def put_in(self, session: ClientSession, messages: Any, batch: Any) -> None:
         """Append *messages*, as a part of the transaction of *session*."""
         found, _ = convert(self.stream.name, messages)
-        self._admit(len(found))
+        self._admit(len(found), session)
         self.store.append_in(session, wrap(self.stream.name, found, self.store.clock.now()))
 
     def begin(self, batch: Any) -> None:
@@ -53,17 +63,22 @@ class StreamSink:
     def put(self, messages: Any) -> None:
         """Append *messages*, once for each window as far as that can be without a transaction."""
         found, _ = convert(self.stream.name, messages)
-        self._admit(len(found))
+        if self._most is not None and found:
+            self._backlog.wait(min(len(found), self._most))
+            self._backlog.stored(min(len(found), self._most))
         self.store.append_again(self.stream.name, self._window.id, self._window.created, found)
 
-    def _admit(self, n: int) -> None:
+    def _admit(self, n: int, session: ClientSession) -> None:
         if self._most is None or n == 0:
             return
         n = min(n, self._most)  # more than it ever takes come when it is empty
-        if not self._backlog.admit(n):
-            raise StoreUnavailable(f'stream {self.stream.name!r} has no room within its max_backlog of {self._most:,} '
-                                   'messages; the results wait for its consumers')
-        self._backlog.stored(n)
+        if self._room < n or time.monotonic() - self._counted > _FRESH:
+            # Counted in the transaction, so that what it has inserted for other windows is there.
+            self._room = self._most - self.store.count_in(session, self.stream.name, self._most)
+            self._counted = time.monotonic()
+        if self._room < n:
+            raise self._backlog.full(n)
+        self._room -= n
 
 
 class Outlet:
@@ -75,6 +90,9 @@ class Outlet:
         window at once, any other one gets them one by one
     :raises minibatch.errors.OptionError: one of them is no sink
     """
+
+    #: Results come as they are.
+    frames = True
 
     def __init__(self, streams: Mapping[str, StreamSink], sinks: Sequence[Any] = (), *, split: bool = False) -> None:
         self.streams, self.split = dict(streams), split

@@ -12,7 +12,7 @@ from pymongo.client_session import ClientSession
 
 from minibatch.clock import EPOCH
 from minibatch.points import reached
-from minibatch.store.base import Base, verb
+from minibatch.store.base import Base, free, verb
 from minibatch.store.schema import Document
 from minibatch.store.streams import APPEND_PATIENCE, Streams
 
@@ -28,6 +28,10 @@ class Flows(Streams):
         if docs:
             self.buffer.insert_many(docs, ordered=True, session=session)
             reached('flow:inserted')
+
+    def count_in(self, session: ClientSession, stream: str, limit: int) -> int:
+        """Messages of a stream that are in no window, counted up to *limit*, as a transaction sees it."""
+        return self.buffer.count_documents(free(stream), session=session, limit=limit)
 
     def append_again(self, stream: str, window: str, created: datetime | None, data: Sequence[Any]) -> None:
         """Append a window's results where there is no transaction; a repeat stores those only that are not there.
