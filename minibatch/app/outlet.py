@@ -65,8 +65,9 @@ class _Shaped:
     def _each(self, result: Any) -> Iterator[Any]:
         items = list(shaped(result, self._one_by_one))
         if self._of_stream:  # which takes many at once
-            if items:
-                yield [as_message(item) for item in items]
+            yield [as_message(item) for item in items]
+        elif getattr(self._sink, 'expand', False):  # which tells the items of a list apart itself, and numbers them
+            yield items if isinstance(result, Results) else result
         else:
             yield from items
 

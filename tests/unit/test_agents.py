@@ -212,6 +212,25 @@ def test_what_is_yielded_is_so_many_results() -> None:
     assert streamed == [[{'n': 1}, *LIST]]
 
 
+@pytest.mark.parametrize('atomic', [None, True, False])
+def test_a_sink_that_takes_lists_gets_all_at_once(atomic: bool | None) -> None:
+    """It numbers what it sends for a window, so that readers can tell what came twice."""
+    class Expanding:
+        expand = True
+
+        def __init__(self) -> None:
+            self.got: list[Any] = []
+
+        def put(self, message: Any) -> None:
+            self.got.append(message)
+
+    sink = Expanding()
+    outlet = Outlet([], [sink], atomic)
+    for result in (LIST, Results(LIST), {'n': 1}):
+        outlet.put(result)
+    assert sink.got == [LIST, LIST, {'n': 1}]
+
+
 # -- running
 
 def test_a_chain_of_all_kinds(app: mb.App) -> None:
