@@ -146,8 +146,7 @@ class App:
         :raises minibatch.errors.WindowError: one of the agents has died
         """
         from minibatch.app.running import Worker
-        if not worker.inside:
-            Worker(self, agents).run()
+        Worker(self, agents).run()
 
     def main(self, args: list[str] | None = None) -> None:
         """The command of the app's file; it ends the process: with code 0, 1 (an error) or 2 (wrong use).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,9 @@ def main(app: App, args: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print('stopped without waiting: windows that ran are run again when their lease is over', file=sys.stderr)
-        return 130
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)  # at an orderly exit Python would wait for threads, of which one may never end
     except BrokenPipeError:  # whoever read what it prints has read enough
         sys.stdout = None
         return 0

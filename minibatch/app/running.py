@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from minibatch import api
+from minibatch import api, worker
 from minibatch.app.agents import Agent, following, successors
 from minibatch.app.handles import AppStream
 from minibatch.app.iterators import IteratorExecutor
@@ -60,6 +60,11 @@ class Worker:
         :raises minibatch.errors.OptionError: one cannot be run as it is defined
         :raises minibatch.errors.ConnectError: no MongoDB there
         """
+        if worker.inside:
+            # It imports the file of a function that it is to run; an app in that file is not started again.
+            log.info('app %r: no agent is started in a worker process', self.app.name)
+            self._stop = True
+            return self
         try:
             for agent in self.agents:
                 self._emitters.append(self._emitter(agent))

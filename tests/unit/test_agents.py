@@ -15,6 +15,7 @@ import minibatch as mb
 from minibatch.app.kinds import iterates
 from minibatch.app.outlet import Outlet, Results
 from minibatch.errors import OptionError, WindowError
+from tests.support import mongod
 from tests.support.waiting import wait_until
 
 
@@ -276,6 +277,39 @@ def test_results_to_several_agents_and_to_streams(app: mb.App, url: str) -> None
     assert sorted(consumed(app, 2, got)) == [('left', [{'n': 1}]), ('right', [{'n': 1}])]
     for name in ('out', 'others'):
         assert [message.data for message in mb.stream(name, url=url).buffer()] == [{'n': 1}]
+
+
+def test_a_chain_on_a_standalone_server(alone: mongod.Deployment, dbname: str) -> None:
+    """Without transactions results are appended before the commit; without crashes that is once."""
+    app = mb.App('shop', url=alone.url(dbname), executor='thread')
+    got: list[Any] = []
+    app.agent('numbers', then='over', name='first')(lambda window: [{'value': each['n']} for each in window])
+    app.agent(sinks=[got.append], name='over')(over_windows)
+    app.stream('numbers').extend({'n': n} for n in range(20))
+    assert sorted(consumed(app, 20, got)) == list(range(20))
+    alone.client.drop_database(dbname)
+
+
+def test_a_full_stream_holds_up_the_agent_before_it_and_no_circle(app: mb.App) -> None:
+    got: list[Any] = []
+    free = threading.Event()
+
+    @app.agent('numbers', then='slow')
+    def fast(window: Any) -> Any:
+        return window.data
+
+    @app.agent(app.stream('slow', max_backlog=3), size=2, then='slow')
+    def slow(window: Any) -> Any:
+        free.wait(60)
+        got.extend(message['n'] for message in window)
+        return [message for message in window if message.pop('again', False)]
+
+    app.stream('numbers').extend({'n': n, 'again': True} for n in range(10))
+    with app.start() as running:
+        running.wait(lambda: app.stream('slow').buffer().count() >= 3)
+        free.set()
+        running.wait(lambda: len(got) == 20)
+    assert sorted(got) == sorted([*range(10)] * 2)
 
 
 def test_a_circle_ends_when_an_agent_sends_nothing(app: mb.App) -> None:
