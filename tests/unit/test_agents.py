@@ -306,7 +306,8 @@ def test_a_full_stream_holds_up_the_agent_before_it_and_no_circle(app: mb.App) -
 
     app.stream('numbers').extend({'n': n, 'again': True} for n in range(10))
     with app.start() as running:
-        running.wait(lambda: app.stream('slow').buffer().count() >= 3)
+        running.wait(lambda: app.stream('slow').buffer(processed=False).count() >= 3)
+        assert app.stream('numbers').status()['backlog'] > 0
         free.set()
         running.wait(lambda: len(got) == 20)
     assert sorted(got) == sorted([*range(10)] * 2)
