@@ -122,12 +122,18 @@ class Scope:
     :param url: the database that the window is committed in; ``None`` if nobody is going to commit anything
     :param batch: the window
     :param pending: what windows before it, in the same call, have changed
+    :ivar stores: by table, what has been found to hold it
+    :ivar ahead: what has been read before anybody looked at it
+    :ivar warm: the tables of which something has been read
     """
 
     def __init__(self, url: str | None, batch: Any = None, pending: Pending | None = None) -> None:
         self.url = url
         self.batch = batch
         self.over = False
+        self.stores: dict[Any, Any] = {}
+        self.ahead: dict[Id, Entry] = {}
+        self.warm: set[Any] = set()
         self._pending = pending or Pending()
         self._seen: dict[Id, Entry] = {}
         self._writes: dict[Id, Write] = {}

@@ -22,6 +22,8 @@ from minibatch.tables.inplace import InPlace, plain, remembering
 from minibatch.tables.place import Place
 
 _NOTHING: Any = object()
+#: What is stored as it is.
+_PLAIN, _BIG = frozenset({float, bool, type(None)}), 1 << 63
 
 
 def table(name: str, default: Any = None, *, url: str | None = None, ttl: float | None = None) -> Table:
@@ -268,6 +270,8 @@ class Table:
         return Write('set', self._stored(value), ttl=self.ttl)
 
     def _stored(self, value: Any) -> Any:
+        if type(value) in _PLAIN or (type(value) is int and -_BIG < value < _BIG):
+            return value
         try:
             return Converter().message({'value': plain(value)})['value']
         except Refused as refused:

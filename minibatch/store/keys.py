@@ -8,6 +8,7 @@ The integer 1 and the float 1.0 are the same key, as in a dict; ``True`` is anot
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
 from typing import Any
 
@@ -93,11 +94,21 @@ def identity(table: str, key: Any) -> Id:
 
     :raises TableError: it cannot be a key
     """
+    if type(key) is str or type(key) is int:
+        return _usual(table, key)
+    return _identity(table, key)
+
+
+def _identity(table: str, key: Any) -> Id:
     found = bson.encode({'t': table, 'k': encoded(key)}, codec_options=CODEC)
     if len(found) > LONGEST:
         raise TableError(f'{short(key)} cannot be a key: it takes {len(found):,} bytes, of which a key may have '
                          f'{LONGEST:,}; nothing was written; use a hash of it')
     return found
+
+
+#: Not for tuples: one of 1 and one of True would be the same to it.
+_usual = functools.lru_cache(maxsize=4096, typed=True)(_identity)
 
 
 def key_of(each: Id) -> Any:

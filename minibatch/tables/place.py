@@ -15,6 +15,8 @@ from minibatch.store import Store, keys
 STANDALONE = ('a table can be changed in a window function on a replica set only, since that takes a transaction; '
               'nothing was written; make this server one of a single member: start mongod with --replSet rs0, and run '
               'rs.initiate() in mongosh once')
+#: Most keys that are read ahead.
+AHEAD = 500
 
 
 class Place:
@@ -29,6 +31,7 @@ class Place:
         self._url = url
         self._own: Store | None = None
         self._finding = threading.Lock()
+        self._recent: set[Id] = set()  # the keys that the window function's last run looked at
 
     @property
     def url(self) -> str | None:
@@ -60,6 +63,9 @@ class Place:
         :raises OptionError: the window is in another database
         """
         inside = self.run()
+        found: Store | None = self._own if inside is None else inside.stores.get(self)
+        if found is not None:
+            return found
         with self._finding:
             own = self._own
             if own is None and (inside is None or self._url is not None):
@@ -71,6 +77,7 @@ class Place:
         if own is not None and own is not store:
             raise OptionError(f'table {self.name!r} is in another database than the stream, so that it cannot change '
                               'together with a window; nothing was written; give both the same url=')
+        inside.stores[self] = store
         return store
 
     def look(self, each: Id) -> Entry:
@@ -78,7 +85,22 @@ class Place:
         inside, store = self.run(), self.store
         if inside is None or not store.transactions:
             return store.entries([each])[each]
-        return inside.look(each, lambda each: store.entries([each])[each])
+        return inside.look(each, lambda each: self._load(inside, store, each))
+
+    def _load(self, inside: Scope, store: Store, each: Id) -> Entry:
+        """Read a key; with the first one of a run also those that the last run looked at, as this one likely will."""
+        found = inside.ahead.get(each)
+        if found is None:
+            ids = {each}
+            if self not in inside.warm:
+                inside.warm.add(self)
+                ids |= self._recent
+                self._recent = set()
+            inside.ahead |= store.entries(ids)
+            found = inside.ahead[each]
+        if len(self._recent) < AHEAD:
+            self._recent.add(each)
+        return found
 
     def look_many(self, ids: Mapping[Id, Any]) -> dict[Id, Entry]:
         """What there is at many keys, with one request."""

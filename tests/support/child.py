@@ -72,7 +72,7 @@ def consumer(config: dict[str, Any], log: Log) -> None:
 
     from . import functions
 
-    function = functions.make(config.get('function') or {}, log)
+    function = functions.make(config.get('function') or {}, log, config['url'])
     options = dict(config.get('options') or {})
     sink = config.get('sink', 'plain')
     if sink == 'exactly_once':

@@ -74,7 +74,27 @@ class Unpicklable:
         raise TypeError('this object cannot be pickled, as told')
 
 
-def make(options: dict[str, Any], log: Log) -> Record:
+@dataclass
+class Count:
+    """Count each message in a table, as anybody would write it.
+
+    :ivar keys: over how many keys: 1 for a single one that all windows want
+    """
+
+    table: Any
+    keys: int = 1
+
+    def __call__(self, window: Any) -> None:
+        for message in window:
+            self.table[message['n'] % self.keys] += 1
+            self.table.add('all')
+
+
+def make(options: dict[str, Any], log: Log, url: str | None = None) -> Any:
+    if 'count' in options:
+        import minibatch as mb
+        options = dict(options)
+        return Count(mb.table(options.pop('count'), default=int, url=url), **options)
     return Record(log, **options)
 
 

@@ -38,7 +38,7 @@ class World:
         self.stream = 'clicks'
         self.log = Log(path / 'log.jsonl')
         self.children: list[Child] = []
-        self.sink = 'plain'
+        self.sink: str | None = 'plain'
         self.keep = False
 
     @property
