@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from minibatch.clock import FIRST
 from minibatch.window.agenda import Agenda, Coming, Place
-from minibatch.window.event import FIRST, Event
+from minibatch.window.event import Event
 from minibatch.window.line import Line
 from minibatch.window.shelf import Mark, Pane
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
+from minibatch.clock import SECOND
+from minibatch.errors import OptionError
 from minibatch.window.agenda import Agenda, Coming, Place
 from minibatch.window.event import Event, span_name
 from minibatch.window.line import Line
+from minibatch.window.placed import PlacedWindow, duration
 from minibatch.window.shelf import Mark, Pane
+from minibatch.window.spans import microseconds
 
 
 class _Bins:
@@ -148,3 +153,35 @@ class HoppingShelf:
         key = events[0].key
         return Pane(start, end, key, slot, events, list(own) if own is not None else (), self._place(number, slot),
                     span_name(start, key, slot))
+
+
+class HoppingWindow(PlacedWindow):
+    """The messages in ``[start, start + interval)``, one such window every *every* seconds; so they overlap.
+
+    A message is in each window that covers its time. One that comes when some of them have been cut is in the others;
+    it is late if all of them have.
+
+    :param interval: length of a window in seconds
+    :param every: seconds from the start of one to the start of the next; no longer than the interval
+    :param offset: seconds from the epoch to the start of one of them (default: 0)
+    :param early: seconds after which windows that have grown are handed out with ``final`` false
+
+    The other options are those of :class:`~minibatch.window.placed.PlacedWindow`.
+
+    >>> from minibatch.models import Stream
+    >>> window = HoppingWindow(Stream(name='clicks'), interval=60, every=10, time='ts')
+    >>> (window.interval, window.every)
+    (60.0, 10.0)
+    """
+
+    def __init__(self, *args: Any, every: Any = None, offset: Any = None, early: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        length = duration(self.interval, 'interval', 'HoppingWindow', 'interval=60, every=10')
+        step = duration(every, 'every', 'HoppingWindow', 'interval=60, every=10')
+        if step > length:
+            raise OptionError(f'every={every!r} is more than interval={self.interval!r}, so messages in between would '
+                              f'be in no window: make it {self.interval!r} at the most')
+        self.interval, self.every = length / SECOND, step / SECOND
+        shift = microseconds(offset or 0, 'offset', None)
+        self._place(lambda progress: HoppingShelf(length, step, shift, progress),
+                    {'strategy': 'hopping', 'interval': length, 'every': step, 'offset': shift}, early=early)

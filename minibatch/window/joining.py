@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any, ClassVar
 
+from minibatch.clock import FIRST, SECOND
+from minibatch.errors import OptionError
 from minibatch.window.agenda import Agenda, Coming
-from minibatch.window.event import FIRST, Event
+from minibatch.window.event import Event
 from minibatch.window.line import Line
+from minibatch.window.placed import PlacedWindow
 from minibatch.window.shelf import Mark, Pane
+from minibatch.window.spans import microseconds
 
 
 class _Sides:
@@ -151,3 +156,42 @@ class JoiningShelf:
         alone = self.right_alone and event.id not in self._matched and event.id not in matched
         return Pane(event.time - self.within, event.time + self.within + 1, event.key, event.slot,
                     [event] if alone else (), [event], self._mark(event))
+
+
+class JoiningWindow(PlacedWindow):
+    """One window for each message of the left side: itself, and those of the right side that are near it in time.
+
+    What ``stream.join()`` of two streams is made of: both sides come in one stream, and a message says on which it is.
+    ``window.data`` begins with the left message; those of the right side with the same key whose time is no more than
+    *within* seconds away follow, in the order of their times. Of a right message that is alone it is that message.
+
+    :param within: seconds between the two times, at the most
+    :param right: dotted path, or a function of the message, of what is true for the right side
+    :param how: ``'inner'`` (default): only left messages that found one; ``'left'``: also those that found none;
+        ``'right'``: also right messages that none found; ``'outer'``: both
+
+    The other options are those of :class:`~minibatch.window.placed.PlacedWindow`. A window is cut when event time has
+    passed its message's by *within*; a right message that is alone, when by twice that. If one side is silent, the
+    other one's event time goes on for both.
+
+    >>> from minibatch.models import Stream
+    >>> window = JoiningWindow(Stream(name='both'), within=5, right='right', key='key', time='ts', how='left')
+    >>> (window.within, window.how)
+    (5.0, 'left')
+    """
+
+    HOWS: ClassVar = ('inner', 'left', 'right', 'outer')
+
+    def __init__(self, *args: Any, within: Any = None, right: Any = None, how: Any = 'inner', **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.interval is not None:
+            raise OptionError('a JoiningWindow has no interval=: give within=, the seconds between the two times')
+        if within is None or right is None:
+            raise OptionError("a JoiningWindow needs within=, a number of seconds, and right=, which tells the sides: "
+                              "within=5, right='right'")
+        if how not in self.HOWS:
+            raise OptionError(f'how must be one of {", ".join(map(repr, self.HOWS))}, not {how!r}')
+        near = microseconds(within, 'within')
+        self.within, self.how = near / SECOND, how
+        self._place(lambda progress: JoiningShelf(near, how, progress),
+                    {'strategy': 'joining', 'within': near, 'how': how}, right=right)

@@ -35,6 +35,7 @@ class Placing:
     time: Callable[[Any], Any] | None = None
     key: Callable[[Any], Any] | None = None
     when: Callable[[Any], Any] | None = None
+    right: Callable[[Any], Any] | None = None
     lateness: int = 0
     idle: int | None = 0
     max_ahead: int | None = None
@@ -52,7 +53,7 @@ class Placing:
     @property
     def reads(self) -> bool:
         """Whether messages have to be decoded to be placed."""
-        return not (self.time is None and self.key is None and self.when is None)
+        return not (self.time is None and self.key is None and self.when is None and self.right is None)
 
     def event(self, id_: bytes, created: int, size: int, data: Any) -> Event:
         """Place one message.
@@ -70,7 +71,8 @@ class Placing:
             key, slot = self._key(data)
         if self.when is not None:
             closes = bool(_called(self.when, data, 'when'))
-        return Event(time, id_, created, key, slot, size, closes)
+        right = self.right is not None and bool(_called(self.right, data, 'right'))
+        return Event(time, id_, created, key, slot, size, closes, right)
 
     def _time(self, data: Any) -> int:
         assert self.time is not None
@@ -102,8 +104,8 @@ def _called(function: Callable[[Any], Any], data: Any, option: str) -> Any:
 
 
 def placing(shelf: Callable[[Mark], Shelf], numbers: Mapping[str, Any], *, time: Any = None, key: Any = None,
-            when: Any = None, lateness: Any = None, idle: Any = IDLE, max_ahead: Any = MAX_AHEAD, late: Any = None,
-            early: Any = None, watermark: Any = None, timed: bool = True) -> Placing:
+            when: Any = None, right: Any = None, lateness: Any = None, idle: Any = IDLE, max_ahead: Any = MAX_AHEAD,
+            late: Any = None, early: Any = None, watermark: Any = None, timed: bool = True) -> Placing:
     """Check options as users give them, in seconds.
 
     :param shelf: makes the strategy's shelf
@@ -111,6 +113,7 @@ def placing(shelf: Callable[[Mark], Shelf], numbers: Mapping[str, Any], *, time:
     :param time: dotted path of the time in a message, or a function of the message (default: when it was appended)
     :param key: dotted path of the key, a function, or a list of these (default: not keyed)
     :param when: function of a message: whether it closes its batch
+    :param right: dotted path, or function of a message: whether it is on the right side of a join
     :param lateness: seconds that a window waits for messages of earlier times
     :param idle: seconds that event time stays behind the clock while no message comes; ``None``: it stands still
     :param max_ahead: seconds that a message may be ahead of the time at which it was appended; ``None``: any
@@ -138,6 +141,7 @@ def placing(shelf: Callable[[Mark], Shelf], numbers: Mapping[str, Any], *, time:
     return Placing(
         shelf=shelf, numbers=fixed, time=None if time is None else finder(time, 'time'),
         key=None if key is None else finder(key, 'key'), when=when,
+        right=None if right is None else finder(right, 'right'),
         lateness=microseconds(lateness or 0, 'lateness'), idle=None if idle is None else microseconds(idle, 'idle'),
         max_ahead=None if max_ahead is None else microseconds(max_ahead, 'max_ahead'), late=late or 'dead',
         early=None if early is None else microseconds(early, 'early', 0.01), by_key=watermark == 'key', timed=timed)

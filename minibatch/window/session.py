@@ -5,11 +5,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
+from minibatch.clock import FIRST, SECOND
+from minibatch.errors import OptionError
 from minibatch.window.agenda import Agenda, Coming, Place
-from minibatch.window.event import FIRST, Event, span_name
+from minibatch.window.event import Event, span_name
 from minibatch.window.line import Line
+from minibatch.window.placed import PlacedWindow, duration
 from minibatch.window.shelf import Mark, Pane
+from minibatch.window.spans import microseconds
 
 
 class SessionShelf:
@@ -157,3 +162,37 @@ class SessionShelf:
 
 def _first(chain: Line) -> tuple[int, bytes]:
     return chain[0][:2]
+
+
+class SessionWindow(PlacedWindow):
+    """Messages that follow one another in less than *gap* seconds; a silence of that long ends a session.
+
+    A session is ``[time of the first message, time of the last + gap)``. A message between two open sessions that is
+    near to both makes them one. One that comes when its session was cut is late, unless it is near to one that is open
+    still, or reaches beyond what has been cut: then it begins a session of its own.
+
+    :param gap: seconds
+    :param max_length: seconds after which a session ends though messages go on; the next one begins another (default:
+        no limit)
+    :param early: seconds after which sessions that have grown are handed out with ``final`` false
+
+    The other options are those of :class:`~minibatch.window.placed.PlacedWindow`.
+
+    >>> from minibatch.models import Stream
+    >>> SessionWindow(Stream(name='clicks'), gap=30, key='user').gap
+    30.0
+    """
+
+    def __init__(self, *args: Any, gap: Any = None, max_length: Any = None, early: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.interval is not None:
+            raise OptionError('a SessionWindow has no interval=: give gap=, the silence in seconds that ends it')
+        silence = duration(gap, 'gap', 'SessionWindow', 'gap=30')
+        most = None if max_length is None else microseconds(max_length, 'max_length')
+        if most is not None and most < silence:
+            raise OptionError(f'max_length={max_length!r} is shorter than gap={gap!r}, and no session is shorter than '
+                              'that: make it as long or longer')
+        self.gap = silence / SECOND
+        self.max_length = None if most is None else most / SECOND
+        self._place(lambda progress: SessionShelf(silence, most, progress),
+                    {'strategy': 'session', 'gap': silence, 'max_length': most}, early=early)

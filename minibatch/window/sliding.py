@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any, ClassVar
 
+from minibatch.clock import FIRST, SECOND
+from minibatch.errors import OptionError
 from minibatch.window.agenda import Agenda, Coming
-from minibatch.window.event import FIRST, Event
+from minibatch.window.event import Event
 from minibatch.window.line import Line
+from minibatch.window.placed import PlacedWindow
 from minibatch.window.shelf import Mark, Pane
+from minibatch.window.spans import microseconds
 
 
 class SlidingShelf:
@@ -157,3 +162,43 @@ class SlidingShelf:
         events = line.part(since, until)
         late = [each for each in events if missed and each.id in self._missed]
         return Pane(events[0].time, events[-1].time + 1, events[0].key, events[0].slot, (), events, mark, late=late)
+
+
+class SlidingWindow(PlacedWindow):
+    """At each message a window that ends with it: the last *interval* seconds, or the last *size* messages.
+
+    In the order of event time, each key by itself. Of seconds, it is those after ``time - interval``, up to the message
+    itself; messages of one and the same time follow one another as they were appended.
+
+    Messages stay in the buffer until no later window can reach back to them: of seconds, until event time is past
+    that; of a number, the last ``size - 1`` of each key for good.
+
+    A message that comes when event time is past it has no window of its own any more, but is in those of later messages
+    that are still to come. It is late if there is none.
+
+    :param interval: seconds
+    :param size: number of messages; the first windows of a key have fewer
+
+    The other options are those of :class:`~minibatch.window.placed.PlacedWindow`.
+
+    >>> from minibatch.models import Stream
+    >>> SlidingWindow(Stream(name='clicks'), size=3).size
+    3
+    """
+
+    WATCH: ClassVar[bool] = True
+
+    def __init__(self, *args: Any, size: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if (size is None) == (self.interval is None):
+            raise OptionError('a SlidingWindow has the last seconds or of the last messages: give interval= or '
+                              f'size=, not {"both" if size is not None else "neither"}')
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise OptionError(f'size must be a whole number of messages, 1 or more, not {size!r}')
+        length = None
+        if self.interval is not None:
+            length = microseconds(self.interval, 'interval', 0.001)
+            self.interval = length / SECOND
+        self.size = size
+        self._place(lambda progress: SlidingShelf(length, size, progress),
+                    {'strategy': 'sliding', 'interval': length, 'size': size})
