@@ -33,7 +33,16 @@ from minibatch.errors import (
 )
 from minibatch.models import Buffer, Stream, Window
 from minibatch.table import table
-from minibatch.window import Batch, CountWindow, FixedTimeWindow, RelaxedTimeWindow, WindowEmitter
+from minibatch.window import (
+    Batch,
+    CountWindow,
+    FixedTimeWindow,
+    HoppingWindow,
+    RelaxedTimeWindow,
+    SessionWindow,
+    SlidingWindow,
+    WindowEmitter,
+)
 
 __all__ = [
     'AccessRefused',
@@ -48,6 +57,7 @@ __all__ = [
     'EmbeddedError',
     'FixedTimeWindow',
     'HistoryLost',
+    'HoppingWindow',
     'IntegrityError',
     'InvalidMessage',
     'LeaseLost',
@@ -57,6 +67,8 @@ __all__ = [
     'OptionError',
     'PositionMoved',
     'RelaxedTimeWindow',
+    'SessionWindow',
+    'SlidingWindow',
     'StoreUnavailable',
     'Stream',
     'TableError',

@@ -18,10 +18,8 @@ from minibatch.placer import refuse_another
 from minibatch.runner import Runner
 from minibatch.sinks import one_sink
 from minibatch.window.base import Options, WindowEmitter
+from minibatch.window.choice import own_options, refuse_foreign, strategy
 from minibatch.window.count import CountWindow
-from minibatch.window.fixed import FixedTimeWindow
-from minibatch.window.placing import PLACING
-from minibatch.window.relaxed import RelaxedTimeWindow
 
 log = logging.getLogger('minibatch')
 
@@ -91,6 +89,16 @@ class streaming:
     :param within: with ``size``: seconds that the first message of a window waits for the others at the most
     :param interval: seconds; :class:`RelaxedTimeWindow`, or :class:`FixedTimeWindow` if not ``relaxed``
     :param relaxed: see ``interval``
+    :param every: with ``interval``: :class:`HoppingWindow`: seconds from the start of one window to that of the next
+    :param sliding: ``True``: :class:`SlidingWindow`: at each message the last ``interval`` seconds, or ``size`` messages
+    :param gap: :class:`SessionWindow`: seconds of silence that end a session; ``max_length``: its most seconds
+    :param key: dotted path of what messages of one window share, a function, or a list of these; with ``size`` each
+        key fills windows of its own
+    :param time: dotted path of the time in a message, or a function: windows by time go by it; with it ``lateness``,
+        ``late``, ``max_ahead``, ``idle`` and ``watermark``, see :class:`~minibatch.window.placed.PlacedWindow`
+    :param when: :class:`CountWindow`: function of a message: whether a window ends with it
+    :param bytes: likewise: a window ends before it has more bytes
+    :param reset: forget how far the stream was cut by another strategy, or by other numbers
     :param emitter: a :class:`WindowEmitter` subclass of your own; options that its ``__init__`` takes are passed on
     :param keep: keep messages and windows after they are committed (default: False)
     :param url: the stream's database
@@ -180,7 +188,7 @@ def make_emitter(name: str, fn: Function, **options: Any) -> WindowEmitter:
     options = {each: value for each, value in options.items() if value is not None or each in _MAY_BE_NONE}
     cls = _strategy(options)
     reset = options.pop('reset', False)
-    for each in ('relaxed', 'emitter'):
+    for each in ('relaxed', 'sliding', 'emitter'):
         options.pop(each, None)
     workers = options.pop('workers', None) or options.pop('max_workers', None)
     options.pop('max_workers', None)
@@ -218,29 +226,10 @@ def _refuse_another(emitter: WindowEmitter, reset: bool) -> None:
 
 
 def _strategy(options: dict[str, Any]) -> type[WindowEmitter]:
-    cls = options.get('emitter')
-    size, interval = options.get('size'), options.get('interval')
-    if cls is not None:
-        return _emitter_class(cls)
-    if size is not None and interval is not None:
-        raise OptionError('size= cuts windows by count and interval= by time: give one of them; '
-                          'for "size messages, or those there after S seconds" give size= and within=')
-    if options.get('within') is not None and size is None:
-        raise OptionError('within= goes with size=: windows of that many messages, or of those there in time')
-    if size is not None:
-        return CountWindow
-    if interval is None:
-        if options.get('grace') is not None:
-            raise OptionError('grace= goes with interval= and relaxed=False')
+    cls = strategy(options)
+    refuse_foreign(cls, options)
+    if cls is CountWindow and all(options.get(each) is None for each in ('emitter', 'size', 'when', 'bytes')):
         options['size'] = 1  # as the original does: message by message
-        return CountWindow
-    placed = any(options.get(each) is not None for each in PLACING)
-    return RelaxedTimeWindow if options.get('relaxed', not placed) else FixedTimeWindow
-
-
-def _emitter_class(cls: Any) -> type[WindowEmitter]:
-    if not (isinstance(cls, type) and issubclass(cls, WindowEmitter)):
-        raise OptionError(f'emitter must be a subclass of WindowEmitter, not {cls!r}')
     return cls
 
 
@@ -248,10 +237,10 @@ def _check(name: Any, options: dict[str, Any], extra: tuple[str, ...] = ()) -> N
     """Refuse options that nobody would read, and values that cannot be."""
     check_name(name)
     cls = _strategy(dict(options))
-    own = {each for base in cls.__mro__ if issubclass(base, WindowEmitter)
-           for each in inspect.signature(base.__init__).parameters} - _GIVEN
-    known = {'relaxed', 'emitter', 'url', 'workers', 'max_workers', 'executor', 'sink', 'queue', 'keep', 'emit_empty',
-             'lease', 'max_attempts', 'backoff', 'timeout', 'interval', 'size', 'within', 'as_', 'reset', *own, *extra}
+    own = own_options(cls) - _GIVEN
+    known = {'relaxed', 'sliding', 'emitter', 'url', 'workers', 'max_workers', 'executor', 'sink', 'queue', 'keep',
+             'emit_empty', 'lease', 'max_attempts', 'backoff', 'timeout', 'interval', 'size', 'within', 'as_', 'reset',
+             *own, *extra}
     _refuse_unknown(options, known)
     for option, least in (('lease', 0.2), ('backoff', 0.0), ('timeout', 0.001), ('within', 0.0)):
         value = options.get(option)

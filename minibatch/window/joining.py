@@ -55,7 +55,7 @@ class JoiningShelf:
         self._open = 0
 
     def __len__(self) -> int:
-        return self._open
+        return self._open or len(self._sides)  # what may yet find a left one counts as one for each key
 
     def add(self, event: Event) -> bool:
         """Put an event on its side; ``False`` if all windows that it may be in were cut."""

@@ -45,7 +45,7 @@ class SlidingShelf:
         self._pending = 0
 
     def __len__(self) -> int:
-        return self._pending
+        return self._pending or len(self._lines)  # what later windows will need counts as one for each key
 
     def add(self, event: Event) -> bool:
         """Put an event into its key's line; ``False`` if no window to come can reach back to it."""

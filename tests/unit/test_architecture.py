@@ -62,19 +62,19 @@ MONGO_BRIDGES = ('minibatch.contrib.mongodb', 'minibatch.contrib.omegaml', 'mini
 
 #: What ``import minibatch as mb`` gives, in full. A name added or removed here is a change of the public surface.
 PUBLIC = [
-    'App',
-    'AccessRefused', 'BacklogFull', 'Batch', 'Buffer', 'CodecError', 'ConnectError', 'CountWindow', 'DeliveryFailed',
-    'EmbeddedError', 'FixedTimeWindow', 'HistoryLost', 'IntegrityError', 'InvalidMessage', 'LeaseLost',
-    'MessageTooLarge', 'MinibatchError', 'MissingExtra', 'OptionError', 'PositionMoved', 'RelaxedTimeWindow',
-    'StoreUnavailable', 'Stream', 'TableError', 'Undecodable', 'Unencodable', 'Unfit', 'Window', 'WindowEmitter',
-    'WindowError', 'WindowTimeout', 'WorkerDied', 'authenticated_url', 'connectdb', 'make_emitter', 'source', 'stream',
-    'streaming', 'table',
+    'AccessRefused', 'App', 'BacklogFull', 'Batch', 'Buffer', 'CodecError', 'ConnectError', 'CountWindow',
+    'DeliveryFailed', 'EmbeddedError', 'FixedTimeWindow', 'HistoryLost', 'HoppingWindow', 'IntegrityError',
+    'InvalidMessage', 'LeaseLost', 'MessageTooLarge', 'MinibatchError', 'MissingExtra', 'OptionError',
+    'PositionMoved', 'RelaxedTimeWindow', 'SessionWindow', 'SlidingWindow', 'StoreUnavailable', 'Stream',
+    'TableError', 'Undecodable', 'Unencodable', 'Unfit', 'Window', 'WindowEmitter', 'WindowError', 'WindowTimeout',
+    'WorkerDied', 'authenticated_url', 'connectdb', 'make_emitter', 'source', 'stream', 'streaming', 'table',
 ]
 
 #: Names that programs import from elsewhere than the top.
 PROMISED = {
     'minibatch.models': ['Stream', 'Buffer', 'Window'],
-    'minibatch.window': ['WindowEmitter', 'CountWindow', 'FixedTimeWindow', 'RelaxedTimeWindow'],
+    'minibatch.window': ['WindowEmitter', 'CountWindow', 'FixedTimeWindow', 'RelaxedTimeWindow', 'HoppingWindow',
+                         'SlidingWindow', 'SessionWindow', 'JoiningWindow'],
     'minibatch.contrib.mongodb': ['MongoReplicasetSource', 'MongoSink', 'MongoSource'],
     'minibatch.contrib.kafka': ['KafkaSource', 'KafkaSink'],
     'minibatch.contrib.mqtt': ['MQTTSource', 'MQTTSink'],
