@@ -21,7 +21,7 @@ class Aggregates(Fluent):
     are ``None`` or NaN are left out; a field that is not there is an error.
     """
 
-    def aggregate(self, **parts: Any) -> Pipeline:
+    def aggregate(self, *, as_: str | None = None, **parts: Any) -> Pipeline:
         """Several values at once, each under a name of its own.
 
         Without ``window(...)`` it goes on for ever: what there is so far is kept in a table, changed in the transaction
@@ -30,6 +30,7 @@ class Aggregates(Fluent):
 
         :param parts: for each name ``('sum', 'ms')``, ``('quantile', 0.95, 'ms')``, ``'count'``, one of ``mb.agg``
             such as ``agg.sum('ms')``, or a function of the list of messages
+        :param as_: ``'pandas'``, ``'polars'`` or ``'arrow'``: functions get such a frame of the messages
         :raises minibatch.errors.OptionError: one of them is none of these
 
         >>> import minibatch as mb
@@ -43,7 +44,7 @@ class Aggregates(Fluent):
         """
         from minibatch.operators.agg import named
         from minibatch.operators.build import aggregated
-        return aggregated(self._pipeline(), {name: named(name, given) for name, given in parts.items()})
+        return aggregated(self._pipeline(), {name: named(name, given, as_) for name, given in parts.items()})
 
     def _one(self, name: str | None, aggregator: Any) -> Pipeline:
         from minibatch.operators.build import aggregated

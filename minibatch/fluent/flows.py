@@ -90,3 +90,49 @@ class Flows(Fluent):
         """
         from minibatch.operators.build import merged
         return merged(self._pipeline(), others, name)
+
+    def join(self, other: Any, on: Any, within: float, *, how: str = 'inner', right_on: Any = None, time: Any = None,
+             right_time: Any = None, lateness: float | None = None, late: Any = None, max_ahead: float | None = None,
+             merge: Any = None, name: str | None = None) -> Pipeline:
+        """Pairs of messages of this one and of another that have the same key and are near each other in time.
+
+        Both sides are written, exactly once, to one durable stream, where messages wait for those of the other side. A
+        message without its key or time becomes a dead letter of that stream, and stops nothing.
+
+        :param other: a stream or a pipeline: the right side
+        :param on: the key: a dotted path, a list of paths, or a function of the message
+        :param within: seconds between the times of the two, at the most
+        :param how: ``'inner'``: only pairs; ``'left'``: also messages of this one that found none, with ``None`` for
+            the other; ``'right'``, and ``'outer'`` for both. Those come *within* (right ones: twice that) and *lateness*
+            seconds after their time, also if the other side is silent
+        :param right_on: the key of the right side, if it is another one
+        :param time: the time in a message: a dotted path, or a function (default: when it gets into the join)
+        :param right_time: that of the right side, if it is another one
+        :param lateness: seconds that messages of earlier times are waited for; with *time*
+        :param late: what becomes of those that come even later: ``'dead'`` (default), ``'drop'``, or a function
+        :param max_ahead: seconds that a message may be ahead of the clock (default: 3600)
+        :param merge: a function of the left and the right message, one of which may be ``None``, for the result
+            (default: ``{'key': ..., 'left': ..., 'right': ...}``)
+        :param name: of the durable stream (default: those of both, with ``*`` between them)
+        :raises minibatch.errors.OptionError: an option cannot be, or both sides read the same stream
+
+        >>> import minibatch as mb
+        >>> orders, payments = mb.stream('docs-orders'), mb.stream('docs-payments')
+        >>> print(orders.join(payments, on='order', within=3600, how='left').to('docs-paid').explain())
+        docs-orders
+          cut    up to 100 messages, as they come
+          pass   left side, on='order'
+          to     stream 'docs-orders*docs-payments', exactly once
+        docs-payments
+          cut    up to 100 messages, as they come
+          pass   right side, on='order'
+          to     stream 'docs-orders*docs-payments', exactly once
+        docs-orders*docs-payments
+          cut    JoiningWindow(within=3600, how='left')
+          pass   left join
+          state  the stream itself: messages wait there for those of the other side
+          to     stream 'docs-paid', exactly once
+        """
+        from minibatch.operators.build import joined
+        more = {'lateness': lateness, 'late': late, 'max_ahead': max_ahead}
+        return joined(self._pipeline(), other, on, right_on, within, how, time, right_time, merge, name, more)

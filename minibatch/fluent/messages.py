@@ -14,32 +14,36 @@ if TYPE_CHECKING:
 class Messages(Fluent):
     """Operators that take one message after another."""
 
-    def filter(self, fn: Any) -> Pipeline:
+    def filter(self, fn: Any, *, as_: str | None = None) -> Pipeline:
         """Only the messages for which a function returns something true.
 
         :param fn: a function of the message, a coroutine function, or a list of these, of which all must agree
+        :param as_: ``'pandas'``, ``'polars'`` or ``'arrow'``: the function gets the messages of a window as such a
+            frame, and returns one true or false value for each row
         :raises minibatch.errors.OptionError: it is no function
 
         >>> import minibatch as mb
         >>> print(mb.stream('docs-filter').filter(len).to(print).explain().splitlines()[2])
           pass   filter(len)
         """
-        from minibatch.operators.stages import Filter
-        return self._pipeline().then(Filter(fn))
+        from minibatch.operators import stages, tabular
+        return self._pipeline().then(stages.Filter(fn) if as_ is None else tabular.FilterFrame(fn, as_))
 
-    def map(self, fn: Any) -> Pipeline:
+    def map(self, fn: Any, *, as_: str | None = None) -> Pipeline:
         """What a function returns, in place of each message.
 
         :param fn: a function of the message, a coroutine function, or a list of these (a *processor*), which are
             applied in order. It must not return ``None``
+        :param as_: ``'pandas'``, ``'polars'`` or ``'arrow'``: the function gets the messages of a window as such a
+            frame, and returns a frame, whose rows go on as dicts
         :raises minibatch.errors.OptionError: it is no function
 
         >>> import minibatch as mb
         >>> print(mb.stream('docs-map').map([dict, sorted]).to(print).explain().splitlines()[2])
           pass   map([dict, sorted])
         """
-        from minibatch.operators.stages import Map
-        return self._pipeline().then(Map(fn))
+        from minibatch.operators import stages, tabular
+        return self._pipeline().then(stages.Map(fn) if as_ is None else tabular.MapFrame(fn, as_))
 
     def flat_map(self, fn: Any) -> Pipeline:
         """All that a function returns or yields, in place of each message.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from minibatch.errors import OptionError, did_you_mean
+from minibatch.frames import framed
 from minibatch.operators.aggregators import (
     Aggregator,
     Apply,
@@ -33,11 +34,12 @@ BY_NAME: dict[str, type[Aggregator]] = {
     each.name: each for each in (Count, Sum, Min, Max, Mean, Std, Quantile, First, Last, Top, Collect, Reduce)}
 
 
-def named(name: str, given: Any) -> Aggregator:
+def named(name: str, given: Any, as_: str | None = None) -> Aggregator:
     """The aggregator that a user means by ``aggregate(name=given)``.
 
     :param given: one of this module; its name (``'count'``); its name and its arguments (``('sum', 'ms')``); or a
         function of the list of messages
+    :param as_: which data frame of the messages a function gets
     :raises minibatch.errors.OptionError: it is none of these
     """
     if isinstance(given, Aggregator):
@@ -56,6 +58,6 @@ def named(name: str, given: Any) -> Aggregator:
         except TypeError as error:
             raise OptionError(f'aggregate({name}={given!r}): {error}') from error
     if callable(given):
-        return Apply(given)
+        return Apply(framed(given, as_))
     raise OptionError(f"aggregate({name}=...) takes an aggregator such as ('sum', 'ms') or agg.sum('ms'), or a "
                       f'function of the list of messages, not {given!r}')

@@ -8,6 +8,7 @@ from typing import Any
 from minibatch.errors import OptionError
 from minibatch.fluent import Operators
 from minibatch.models import Stream, check_name
+from minibatch.operators import joins
 from minibatch.operators.aggregators import Aggregator
 from minibatch.operators.distinct import Distinct
 from minibatch.operators.functions import Call
@@ -17,6 +18,7 @@ from minibatch.operators.order import commutes, split_at_group
 from minibatch.operators.passes import Split
 from minibatch.operators.pipeline import Pipeline
 from minibatch.operators.totals import Totals
+from minibatch.window.joining import JoiningWindow
 
 
 def windowed(pipeline: Pipeline, given: Mapping[str, Any]) -> Pipeline:
@@ -33,7 +35,7 @@ def windowed(pipeline: Pipeline, given: Mapping[str, Any]) -> Pipeline:
                               'from: put it before group_by(...), or after window(...)')
     if pipeline.tail.window is None and commutes(before, options):
         return pipeline.cut(options, (*before, *after))
-    first = pipeline.cut(pipeline.tail.window, tuple(before))
+    first = pipeline.cut(pipeline.tail.window, tuple(before), joins=pipeline.tail.joins)
     return first.on(first.auto()).cut(options, tuple(after))
 
 
@@ -45,12 +47,17 @@ def aggregated(pipeline: Pipeline, parts: Mapping[str, Aggregator]) -> Pipeline:
     if any(isinstance(stage, (Aggregate, Totals)) for stage in after):
         group = None
     table = None if group is None else group.table
-    if pipeline.tail.window is None:
+    if summed_over(pipeline) is None:
         return pipeline.then(Totals(parts, table or state_name(pipeline, '+'.join(parts))))
     if table is not None:
         raise OptionError('table= goes with an aggregate that goes on for ever; of a window(...) each result is '
                           'complete')
     return pipeline.then(Aggregate(parts))
+
+
+def summed_over(pipeline: Pipeline) -> Mapping[str, Any] | None:
+    """The window that aggregates are of; ``None``: they go on for ever."""
+    return None if pipeline.tail.joins else pipeline.tail.window
 
 
 def state_name(pipeline: Pipeline, what: str) -> str:
@@ -61,7 +68,7 @@ def state_name(pipeline: Pipeline, what: str) -> str:
 
 def distinct(pipeline: Pipeline, key: Any, within: float | None) -> Pipeline:
     """Each message once."""
-    window = pipeline.tail.window
+    window = summed_over(pipeline)
     if within is None and window is None:
         raise OptionError('distinct() takes within=, the seconds for which a key is remembered, or comes after '
                           'window(...): it would remember every key for ever')
@@ -131,3 +138,21 @@ def ended(pipeline: Pipeline, sinks: Sequence[Any]) -> Pipeline:
                 isinstance(each, str) or each is pipeline.root or each.store is pipeline.root.store):
             raise OptionError(f'stream {name!r} is one that this pipeline reads, so it would feed itself for ever')
     return pipeline.ending(*plain, into=into)
+
+
+def joined(pipeline: Pipeline, other: Any, on: Any, right_on: Any, within: Any, how: str, time: Any, right_time: Any,
+           merge: Any, name: str | None, more: Mapping[str, Any]) -> Pipeline:
+    """Both sides in one durable stream, from which windows of messages that are near each other are cut."""
+    right = pipeline_of(other, 'join')
+    timed = time is not None or right_time is not None
+    window: dict[str, Any] = {'emitter': JoiningWindow, 'within': within, 'right': 'right', 'how': how,
+                              'key': joins.key_of, 'time': joins.time_of if timed else None, **more}
+    pairs = joins.Pairs(how, within, merge)
+    sides = (pipeline.then(joins.Side(on, time, right=False)),
+             right.then(joins.Side(on if right_on is None else right_on, time if right_time is None else right_time,
+                                   right=True)))
+    options = window_options(window)
+    JoiningWindow(Stream(name='pipeline'), **{key: value for key, value in options.items() if key != 'emitter'})
+    name = name or f'{pipeline.tail.stream}*{right.tail.stream}'
+    first, second = (side.on(name) for side in sides)
+    return first.joined([second]).cut(options, (pairs,), joins=True)

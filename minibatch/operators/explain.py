@@ -11,6 +11,9 @@ from minibatch.operators.options import BATCH
 from minibatch.operators.pipeline import Leg, Pipeline
 from minibatch.operators.plan import checked
 
+#: Options that the name of the strategy says already.
+_UNSAID = ('emitter', 'relaxed')
+
 
 def explained(pipeline: Pipeline) -> str:
     """The durable streams of *pipeline*, and for each how it is cut, what one pass does, which state it keeps, and
@@ -35,7 +38,7 @@ def _cut(leg: Leg, running: Mapping[str, Any]) -> str:
         wait = f', or those there after {batch["within"]:g} s' if batch['within'] else ', as they come'
         return f'up to {batch["size"]} messages{wait}'
     options = ', '.join(f'{name}={_shown(value)}' for name, value in leg.window.items()
-                        if name not in ('emitter', 'relaxed'))
+                        if name not in _UNSAID and not (leg.joins and name in ('key', 'right', 'time')))
     return f'{api._strategy(dict(leg.window)).__name__}({options})'
 
 

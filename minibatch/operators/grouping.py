@@ -13,7 +13,7 @@ from minibatch.operators.stages import Stage
 from minibatch.window.base import Batch
 
 #: What each result says of its window; values go by other names.
-RESERVED = ('key', 'start', 'end', 'window', 'final', 'revision')
+RESERVED = ('key', 'start', 'end', 'window', 'final', 'revision', 'late')
 
 
 class GroupBy(Stage):
@@ -110,8 +110,10 @@ def groups(rows: Rows, window: Batch) -> Iterator[tuple[Any, Sequence[int] | Non
 def heading(key: Any, window: Batch) -> dict[str, Any]:
     """What each result says of its window."""
     said = {'key': key, 'start': window.start, 'end': window.end, 'window': window.id}
-    if not getattr(window, 'final', True):
+    if not window.final:
         said['final'] = False
-    if getattr(window, 'revision', 0):
-        said['revision'] = getattr(window, 'revision', 0)
+    if window.revision:
+        said['revision'] = window.revision
+    if window.late:
+        said['late'] = True
     return said

@@ -30,6 +30,7 @@ class Leg:
     :ivar into: the streams that the results are appended to
     :ivar split: which messages each of them gets; ``None``: all, each
     :ivar sinks: the user's sinks
+    :ivar joins: its windows are those of a join, and none that results are summed up over
     """
 
     stream: str
@@ -38,6 +39,7 @@ class Leg:
     into: tuple[str | Stream, ...] = ()
     split: Split | None = None
     sinks: tuple[Any, ...] = ()
+    joins: bool = False
 
     @property
     def idle(self) -> bool:
@@ -111,9 +113,9 @@ class Pipeline(Operators):
         self._without_groups()
         return self._with(sinks=(*self.tail.sinks, *sinks), into=(*self.tail.into, *into))
 
-    def cut(self, window: Mapping[str, Any] | None, stages: tuple[Stage, ...]) -> Pipeline:
+    def cut(self, window: Mapping[str, Any] | None, stages: tuple[Stage, ...], *, joins: bool = False) -> Pipeline:
         """With a window and other stages in the last pass."""
-        return self._with(window=window, stages=stages)
+        return self._with(window=window, stages=stages, joins=joins)
 
     def on(self, name: str) -> Pipeline:
         """Goes on in the durable stream *name*, to which the last pass writes."""
