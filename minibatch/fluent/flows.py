@@ -103,8 +103,8 @@ class Flows(Fluent):
         :param on: the key: a dotted path, a list of paths, or a function of the message
         :param within: seconds between the times of the two, at the most
         :param how: ``'inner'``: only pairs; ``'left'``: also messages of this one that found none, with ``None`` for
-            the other; ``'right'``, and ``'outer'`` for both. Those come *within* (right ones: twice that) and *lateness*
-            seconds after their time, also if the other side is silent
+            the other; ``'right'``, and ``'outer'`` for both. Those come *within* (right ones: twice that) and
+            *lateness* seconds after their time, also if the other side is silent
         :param right_on: the key of the right side, if it is another one
         :param time: the time in a message: a dotted path, or a function (default: when it gets into the join)
         :param right_time: that of the right side, if it is another one

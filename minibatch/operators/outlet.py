@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from minibatch.backlog import Backlog
-from minibatch.errors import OptionError
 from minibatch.messages import convert, wrap
 from minibatch.sinks import Sinks
 
@@ -81,82 +80,71 @@ class StreamSink:
         self._room -= n
 
 
-class Outlet:
+class Outlet(Sinks):
     """All ends of a pass as one sink of the engine.
 
     :param streams: sinks that append to streams, by the streams' names
-    :param split: whether results come as one list for each stream's name
     :param sinks: sinks of the user. One that takes lists (an attribute ``expand`` that is true) gets all results of a
         window at once, any other one gets them one by one
-    :raises minibatch.errors.OptionError: one of them is no sink
+    :param split: whether results come as one list for each stream's name
+
+    >>> one, all = [], type('All', (list,), {'expand': True, 'put': list.append})()
+    >>> Outlet({}, [one.append, all]).put([1, 2])
+    >>> one, all
+    ([1, 2], [[1, 2]])
     """
 
-    #: Results come as they are.
-    frames = True
-
     def __init__(self, streams: Mapping[str, StreamSink], sinks: Sequence[Any] = (), *, split: bool = False) -> None:
-        self.streams, self.split = dict(streams), split
-        self.sinks = list(sinks)
-        self._once = [sink for sink in self.sinks if getattr(sink, 'exactly_once', False)]
-        self._plain = [sink for sink in self.sinks if not getattr(sink, 'exactly_once', False)]
-        self._told = Sinks(self._plain)  # begin, flush, close
-        here = [sink.exactly_once for sink in self.streams.values()]
-        self.exactly_once = bool(self._once) or (bool(here) and all(here))
-        if self._once and not all(here):
-            raise OptionError(f'{self._once[0]!r} writes in the transaction that commits the window, which '
-                              f'{", ".join(map(repr, self.streams))} cannot: it is in another MongoDB')
+        super().__init__([*(_Part(sink, name if split else None) for name, sink in streams.items()),
+                          *(_Items(sink) for sink in sinks)])
+
+
+class _End:
+    """A sink that gets the results of a pass in the shape that it is to have them."""
+
+    frames = True  # results come as they are
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+        self.exactly_once = bool(getattr(sink, 'exactly_once', False))
 
     def __repr__(self) -> str:
-        return f'Outlet({[*self.streams.values(), *self.sinks]!r})'
+        return repr(self._sink)
 
-    def bind(self, database: Any) -> None:
-        """Tell the user's sinks the stream's database."""
-        for sink in self.sinks:
-            if hasattr(sink, 'bind'):
-                sink.bind(database)
+    def __getattr__(self, name: str) -> Any:
+        if name in ('begin', 'bind', 'flush', 'close') and hasattr(self.__dict__.get('_sink'), 'put'):
+            return getattr(self._sink, name)
+        raise AttributeError(name)
 
-    def put_in(self, session: ClientSession, results: Any, batch: Any) -> None:
-        """Everything that can be is done in the transaction of *session*, after what cannot."""
-        self.begin(batch)
-        self._put_plain(results)
-        self.flush()
-        for name, stream in self.streams.items():
-            part = results[name] if self.split else results
-            if part:
-                stream.put_in(session, part, batch)
-        for sink in self._once:
-            sink.put_in(session, results, batch)
-
-    def begin(self, batch: Any) -> None:
-        """Tell each of the window whose results come next."""
-        self._told.begin(batch)
-        for stream in self.streams.values():
-            stream.begin(batch)
+    def shaped(self, results: Any) -> Any:
+        """What there is of the results for this sink."""
+        return results
 
     def put(self, results: Any) -> None:
-        """Hand the results of a window on."""
-        self._put_plain(results)
-        for name, stream in self.streams.items():
-            part = results[name] if self.split else results
-            if part:
-                stream.put(part)
+        part = self.shaped(results)
+        if part:
+            self._sink.put(part)
 
-    def flush(self) -> None:
-        """Let each confirm what it was given."""
-        self._told.flush()
+    def put_in(self, session: Any, results: Any, batch: Any) -> None:
+        part = self.shaped(results)
+        if part:
+            self._sink.put_in(session, part, batch)
 
-    def close(self) -> None:
-        """Close each."""
-        self._told.close()
-        for sink in self._once:
-            if hasattr(sink, 'close'):
-                sink.close()
 
-    def _put_plain(self, results: Any) -> None:
-        for sink in self._plain:
-            put = getattr(sink, 'put', sink)
-            if getattr(sink, 'expand', False):
-                put(results)
-            else:
-                for result in results:
-                    put(result)
+class _Part(_End):
+    def __init__(self, sink: StreamSink, name: str | None) -> None:
+        super().__init__(sink)
+        self._name = name
+
+    def shaped(self, results: Any) -> Any:
+        return results if self._name is None else results[self._name]
+
+
+class _Items(_End):
+    def put(self, results: Any) -> None:
+        put = getattr(self._sink, 'put', self._sink)
+        if getattr(self._sink, 'expand', False):
+            put(results)
+        else:
+            for result in results:
+                put(result)

@@ -1,7 +1,8 @@
 """The program of a child process: ``python -m tests.support.child '{"role": "consumer", ...}'``.
 
-Roles: ``consumer`` runs ``mb.streaming``, ``producer`` appends, ``source`` attaches a bridge. At a point named in
-``at`` the process kills, stops or delays itself, so that a fault happens after exactly that step. Options:
+Roles: ``consumer`` runs ``mb.streaming``, ``producer`` appends, ``source`` attaches a bridge, ``pipeline`` runs a
+pipeline. At a point named in ``at`` the process kills, stops or delays itself, so that a fault happens after exactly
+that step. Options:
 
 * ``url``, ``stream``, ``log``: where
 * ``at``: ``[{"point": name, "do": "kill" | "stop" | "exit" | "sleep", "nth": 1, "seconds": 1}]``
@@ -11,6 +12,7 @@ Roles: ``consumer`` runs ``mb.streaming``, ``producer`` appends, ``source`` atta
   ``plain``, ``exactly_once``, or a plain one that fails: ``{"fail": ...}``
 * producer: ``name``, ``count``, ``batch``, ``pause``, ``options`` for ``mb.stream``
 * source: ``adapter`` (``module:class``), whose ``make`` gets ``config`` and ``options``
+* pipeline: ``build``, the name of a function of :mod:`tests.support.chains`, and ``options`` for its ``run``
 """
 
 from __future__ import annotations
@@ -129,8 +131,19 @@ def source(config: dict[str, Any], log: Log) -> None:
     log.write('ended')
 
 
+def pipeline(config: dict[str, Any], log: Log) -> None:
+    import minibatch as mb
+
+    from . import chains
+
+    built = getattr(chains, config['build'])(mb.stream(config['stream'], url=config['url']))
+    log.write('started', stream=config['stream'])
+    built.run(**config['options'])
+    log.write('ended')
+
+
 ROLES: dict[str, Callable[[dict[str, Any], Log], None]] = {
-    'consumer': consumer, 'producer': producer, 'source': source}
+    'consumer': consumer, 'producer': producer, 'source': source, 'pipeline': pipeline}
 
 
 def main(config: dict[str, Any]) -> None:

@@ -68,6 +68,11 @@ class World:
         return self._start({'role': 'producer', 'name': name, 'count': count, 'batch': batch, 'pause': pause,
                             'size': size, 'at': list(at), 'options': options, 'clock': clock})
 
+    def pipeline(self, build: str, *, at: Sequence[dict[str, Any]] = (), **options: Any) -> Child:
+        """Start a pipeline of :mod:`tests.support.chains`; *options* are those of its ``run``."""
+        options = {'size': 10, 'lease': LEASE, 'backoff': 0.05, 'executor': 'inline', **options}
+        return self._start({'role': 'pipeline', 'build': build, 'options': options, 'at': list(at)})
+
     def _start(self, config: dict[str, Any]) -> Child:
         child = Child({'url': self.url, 'stream': self.stream, 'log': self.log.path, **config}, self.path)
         self.children.append(child)
