@@ -64,7 +64,6 @@ class Agent:
 
         :raises minibatch.errors.OptionError: of what the definition says
         """
-        check_function(self.fn, self.name)
         for option, why in _NOT_HERE.items():
             if option in self.options:
                 raise OptionError(f'agent {self.name!r} takes no {option}=: {why}')
@@ -77,6 +76,9 @@ class Agent:
         if self.iterating and 'executor' in self.options:
             raise OptionError(f'agent {self.name!r} iterates, so it lives in the process of the worker and takes no '
                               'executor=; workers= says how many iterators there are')
+        if self.iterating and 'as_' in self.options:
+            raise OptionError(f'agent {self.name!r} iterates over windows, not frames, so it takes no as_=; a window '
+                              'has to_pandas(), to_polars() and to_arrow()')
         if self.iterating and not yields(self.fn) and (self.sinks or self.then):
             raise OptionError(f'agent {self.name!r} iterates and yields nothing, so there is nothing to send to '
                               'then= or sinks=; let it yield its results')
@@ -98,7 +100,7 @@ def make_agent(fn: Any, name: str | None, stream: AppStream | None, default_stre
     :raises minibatch.errors.OptionError: it cannot be
     """
     name = name or getattr(bare(fn), '__name__', None) or type(fn).__name__
-    check_function(fn, name)
+    check_function(fn, name, 2 if 'as_' in options else 1)
     agent = Agent(name=name, fn=fn, stream=stream or default_stream(name), options=options,
                   iterating=iterates(fn) if iterate is None else bool(iterate), **rest)
     agent.check()

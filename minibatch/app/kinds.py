@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import inspect
 from collections.abc import Callable, Iterator
@@ -113,16 +114,19 @@ class AsyncYielding:
         return Results([value async for value in self.fn(batch)])
 
 
-def check_function(fn: Any, name: str) -> None:
-    """Refuse what cannot be called with one argument.
+def check_function(fn: Any, name: str, most: int = 1) -> None:
+    """Refuse what cannot be called with one argument, or as many as *most*.
 
     :raises minibatch.errors.OptionError: it cannot
     """
     if not callable(fn):
         raise OptionError(f'agent {name!r} must be a function that takes a window, not {fn!r}')
     try:
-        inspect.signature(fn).bind(None)
-    except TypeError:
-        raise OptionError(f'agent {name!r} must take one argument: a window, or, if it iterates, the windows') from None
+        signature = inspect.signature(fn)
     except ValueError:
-        pass  # a function of C that does not tell
+        return  # a function of C that does not tell
+    for n in range(1, most + 1):
+        with contextlib.suppress(TypeError):
+            signature.bind(*range(n))
+            return
+    raise OptionError(f'agent {name!r} must take one argument: a window, or, if it iterates, the windows')

@@ -152,6 +152,8 @@ def test_a_successor_that_is_not_there(app: mb.App) -> None:
 def test_an_iterating_agent_takes_no_executor_and_sends_what_it_yields(app: mb.App) -> None:
     with pytest.raises(OptionError, match='takes no executor='):
         app.agent('orders', executor='process')(over)
+    with pytest.raises(OptionError, match='takes no as_='):
+        app.agent('orders', as_='pandas')(over)
     with pytest.raises(OptionError, match='yields nothing'):
         app.agent('orders', sinks=[print])(over)
 
@@ -364,6 +366,19 @@ def test_what_agents_do_to_tables_commits_with_their_windows(app: mb.App) -> Non
     assert dict(counts) == {'a': 20, 'b': 20, 'bad': 20, 'all': 60}
     with pytest.raises(OptionError, match="has a table 'counts' already"):
         app.table('counts')
+
+
+def test_an_agent_of_frames(app: mb.App) -> None:
+    pytest.importorskip('pandas')
+    got: list[Any] = []
+
+    @app.agent('numbers', size=4, as_='pandas', then='show')
+    def top(frame: Any, window: Any) -> Any:
+        return frame.nlargest(2, 'n')
+
+    app.agent(size=2, sinks=[got.append], name='show')(lambda window: window.data)
+    app.stream('numbers').extend({'n': n} for n in (3, 1, 7, 2))
+    assert consumed(app, 1, got) == [[{'n': 7}, {'n': 3}]]
 
 
 def test_only_some_agents(app: mb.App) -> None:
