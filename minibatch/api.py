@@ -90,7 +90,7 @@ class streaming:
     :param interval: seconds; :class:`RelaxedTimeWindow`, or :class:`FixedTimeWindow` if not ``relaxed``
     :param relaxed: see ``interval``
     :param every: with ``interval``: :class:`HoppingWindow`: seconds from the start of one window to that of the next
-    :param sliding: ``True``: :class:`SlidingWindow`: at each message the last ``interval`` seconds, or ``size`` messages
+    :param sliding: ``True``: :class:`SlidingWindow`: at each message the last ``interval`` seconds or ``size`` messages
     :param gap: :class:`SessionWindow`: seconds of silence that end a session; ``max_length``: its most seconds
     :param key: dotted path of what messages of one window share, a function, or a list of these; with ``size`` each
         key fills windows of its own

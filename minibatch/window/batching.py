@@ -58,9 +58,9 @@ class CountShelf:
         if queue is None:
             queue = self._queues[event.slot] = _Queue()
         at = queue.line.add(event)
-        if at is None or (queue.full and at >= queue.count):
+        if at is None or (queue.full and at > queue.count):
             return True
-        if at < queue.count:
+        if at < queue.count or queue.full:  # where one did not fit, another one may
             queue.count = queue.bytes = 0
         self._fill(queue)
         if queue.full or at == 0:
