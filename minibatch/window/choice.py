@@ -57,17 +57,25 @@ def strategy(options: Mapping[str, Any]) -> type[WindowEmitter]:
 def _counting_or_timed(given: set[str], options: Mapping[str, Any]) -> type[WindowEmitter]:
     closing = given & {'size', 'when', 'bytes'}
     if 'interval' in given and closing:
-        name = min(closing, key=('size', 'when', 'bytes').index)
-        raise OptionError(f'{name}= cuts windows by count and interval= by time: give one of them; '
-                          'for "size messages, or those there after S seconds" give size= and within=')
+        if 'size' in closing:
+            raise OptionError('size= cuts windows by count and interval= by time: give one of them; '
+                              'for "size messages, or those there after S seconds" give size= and within=')
+        raise OptionError(f'{min(closing)}= cuts windows by what is in the messages and interval= by time: give one of '
+                          'them')
     if 'within' in given and not closing:
         raise OptionError('within= goes with size=: windows of that many messages, or of those there in time; or with '
                           'when= or bytes=')
     if 'interval' not in given:
         if 'grace' in given:
             raise OptionError('grace= goes with interval= and relaxed=False')
+        if 'key' in given and not closing:
+            raise OptionError('key= goes with size=, interval= or gap=: windows of so many messages, or so many '
+                              'seconds, for each key')
         return CountWindow
     placed = bool(given & set(PLACING))
+    if options.get('relaxed') and 'time' in given:
+        raise OptionError('relaxed=True cuts windows by the clock, whatever time is in the messages: leave it out, for '
+                          'intervals of the time= in them')
     return RelaxedTimeWindow if options.get('relaxed', not placed) else FixedTimeWindow
 
 
