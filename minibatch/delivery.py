@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from minibatch.errors import BacklogFull, LeaseLost, StoreUnavailable, WindowTimeout
 from minibatch.outcome import Outcome, failure
 from minibatch.points import reached
-from minibatch.sinks import rows_for
+from minibatch.sinks import put_all_in, rows_for
 from minibatch.store import Record, Store, Verdict
 from minibatch.window.base import Batch, Options, WindowEmitter
 
@@ -210,10 +210,10 @@ class Delivery:
             self._count(settled, done)
 
     def _effects(self, settled: Sequence[Settled], session: ClientSession) -> None:
-        for _, batch, outcome in settled:
-            result = result_of(batch, outcome, self.emitter.sink)
-            if not (isinstance(result, list) and not result):
-                self.emitter.sink.put_in(session, result, batch)
+        sink = self.emitter.sink
+        given = [(result_of(batch, outcome, sink), batch) for _, batch, outcome in settled]
+        put_all_in(sink, session, [(result, batch) for result, batch in given
+                                   if not (isinstance(result, list) and not result)])
 
     # -- tables: what functions changed, and the commit, in one transaction
 

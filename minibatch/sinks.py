@@ -51,6 +51,13 @@ class Sinks:
             if not (isinstance(rows, list) and not rows):
                 sink.put_in(session, rows, batch)
 
+    def put_all_in(self, session: Any, results: Sequence[tuple[Any, Any]]) -> None:
+        """The same for several results, with the window that each comes from."""
+        for sink in self._within:
+            given = [(rows_for(sink, result), batch) for result, batch in results]
+            put_all_in(sink, session, [(rows, batch) for rows, batch in given
+                                       if not (isinstance(rows, list) and not rows)])
+
     def begin(self, batch: Any) -> None:
         """Tell each of the window whose result comes next."""
         self._each('begin', batch)
@@ -79,6 +86,19 @@ class Sinks:
         for sink in self._sinks:
             if hasattr(sink, name):
                 getattr(sink, name)(*args)
+
+
+def put_all_in(sink: Any, session: Any, results: Sequence[tuple[Any, Any]]) -> None:
+    """Hand results, with the window that each comes from, to a sink that is exactly once.
+
+    One that has ``put_all_in(session, results)`` gets all at once, so that it can write them in one go.
+    """
+    together = getattr(sink, 'put_all_in', None)
+    if together is not None:
+        together(session, results)
+        return
+    for result, batch in results:
+        sink.put_in(session, result, batch)
 
 
 def rows_for(sink: Any, result: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from minibatch.coerce import fields
-from minibatch.sinks import Sinks
+from minibatch.sinks import Sinks, put_all_in
 
 
 class Results(list[Any]):
@@ -40,6 +40,7 @@ class _Shaped:
         self._sink, self._one_by_one, self._of_stream = sink, one_by_one, of_stream
         self._object = hasattr(sink, 'put')
         self.exactly_once = bool(getattr(sink, 'exactly_once', False))
+        self.frames = getattr(sink, 'frames', False) is True and not one_by_one and not of_stream
 
     def __repr__(self) -> str:
         return repr(self._sink)
@@ -57,6 +58,14 @@ class _Shaped:
     def put_in(self, session: Any, result: Any, batch: Any) -> None:
         for each in self._each(result):
             self._sink.put_in(session, each, batch)
+
+    def put_all_in(self, session: Any, results: Sequence[tuple[Any, Any]]) -> None:
+        if self._of_stream:
+            messages = [each for result, _ in results for part in self._each(result) for each in part]
+            if messages:
+                self._sink.put_in(session, messages, results[-1][1])
+        else:
+            put_all_in(self._sink, session, [(part, batch) for result, batch in results for part in self._each(result)])
 
     def close(self) -> None:
         if self._object and hasattr(self._sink, 'close'):

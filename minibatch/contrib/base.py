@@ -103,7 +103,8 @@ class ExactlyOnceSink(Sink, Protocol):
     """A sink that writes into the stream's own MongoDB, in the transaction that commits the window.
 
     The engine calls :meth:`put_in` in place of ``put`` if the attribute ``exactly_once`` is true. Effects and commit
-    are then one: both are seen, or neither is.
+    are then one: both are seen, or neither is. Several windows may be committed together; a sink that has a method
+    ``put_all_in(session, results)`` gets all of their results in one call, as pairs of a result and its window.
     """
 
     #: Say yes to being called by :meth:`put_in`.

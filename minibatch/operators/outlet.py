@@ -139,6 +139,11 @@ class _Part(_End):
     def shaped(self, results: Any) -> Any:
         return results if self._name is None else results[self._name]
 
+    def put_all_in(self, session: Any, results: Sequence[tuple[Any, Any]]) -> None:
+        messages = [each for result, _ in results for each in self.shaped(result)]
+        if messages:
+            self._sink.put_in(session, messages, results[-1][1])
+
 
 class _Items(_End):
     def put(self, results: Any) -> None:

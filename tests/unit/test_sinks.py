@@ -174,6 +174,25 @@ def test_what_is_exactly_once_is_written_when_all_others_have_the_result(stream:
     assert failing.calls == [{'_id': 'clicks:1'}] * 2 + ['flush']
 
 
+def test_results_of_several_windows_may_be_written_in_one_go(stream: mb.Stream) -> None:
+    class Many:
+        exactly_once = True
+        calls: list[list[Any]] = []  # noqa: RUF012
+
+        def put_all_in(self, session: Any, results: Any) -> None:
+            self.calls.append([(result, batch.id) for result, batch in results])
+
+        def put(self, message: Any) -> None:
+            raise AssertionError
+
+    sink = Many()
+    stream.extend({'n': n} for n in range(2, 40))
+    passed(stream, lambda window: window.data[0]['n'] or [], sink=sink, size=1)
+    assert [result for call in sink.calls for result, _ in call] == list(range(1, 40)), 'an empty one is none'
+    assert [window for call in sink.calls for _, window in call] == [f'clicks:{n}' for n in range(2, 41)]
+    assert len(sink.calls) < 39
+
+
 def test_what_mongodb_refuses_is_in_no_exactly_once_sink(stream: mb.Stream, db: Any) -> None:
     db.totals.insert_one({'_id': 'clicks:1', 'of': 'somebody'})
     before = Put()
