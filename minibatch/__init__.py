@@ -32,6 +32,7 @@ from minibatch.errors import (
     WorkerDied,
 )
 from minibatch.models import Buffer, Stream, Window
+from minibatch.operators import Pipeline, agg
 from minibatch.table import table
 from minibatch.window import (
     Batch,
@@ -65,6 +66,7 @@ __all__ = [
     'MinibatchError',
     'MissingExtra',
     'OptionError',
+    'Pipeline',
     'PositionMoved',
     'RelaxedTimeWindow',
     'SessionWindow',
@@ -80,6 +82,7 @@ __all__ = [
     'WindowError',
     'WindowTimeout',
     'WorkerDied',
+    'agg',
     'authenticated_url',
     'connectdb',
     'make_emitter',

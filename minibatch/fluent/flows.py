@@ -108,7 +108,8 @@ class Flows(Fluent):
         :param right_on: the key of the right side, if it is another one
         :param time: the time in a message: a dotted path, or a function (default: when it gets into the join)
         :param right_time: that of the right side, if it is another one
-        :param lateness: seconds that messages of earlier times are waited for; with *time*
+        :param lateness: seconds that messages of earlier times are waited for: by how much one side may be behind the
+            other. It has to be given with *time*, and only then
         :param late: what becomes of those that come even later: ``'dead'`` (default), ``'drop'``, or a function
         :param max_ahead: seconds that a message may be ahead of the clock (default: 3600)
         :param merge: a function of the left and the right message, one of which may be ``None``, for the result

@@ -145,6 +145,9 @@ def joined(pipeline: Pipeline, other: Any, on: Any, right_on: Any, within: Any, 
     """Both sides in one durable stream, from which windows of messages that are near each other are cut."""
     right = pipeline_of(other, 'join')
     timed = time is not None or right_time is not None
+    if timed and more.get('lateness') is None:
+        raise OptionError('join(time=) needs lateness=, the seconds that one side may be behind the other: what comes '
+                          'even later is late, as each side has a consumer of its own')
     window: dict[str, Any] = {'emitter': JoiningWindow, 'within': within, 'right': 'right', 'how': how,
                               'key': joins.key_of, 'time': joins.time_of if timed else None, **more}
     pairs = joins.Pairs(how, within, merge)

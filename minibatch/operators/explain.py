@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from minibatch import api
 from minibatch.operators.functions import name_of
 from minibatch.operators.options import BATCH
 from minibatch.operators.pipeline import Leg, Pipeline
 from minibatch.operators.plan import checked
+from minibatch.window.choice import strategy
 
 #: Options that the name of the strategy says already.
 _UNSAID = ('emitter', 'relaxed')
@@ -39,7 +39,7 @@ def _cut(leg: Leg, running: Mapping[str, Any]) -> str:
         return f'up to {batch["size"]} messages{wait}'
     options = ', '.join(f'{name}={_shown(value)}' for name, value in leg.window.items()
                         if name not in _UNSAID and not (leg.joins and name in ('key', 'right', 'time')))
-    return f'{api._strategy(dict(leg.window)).__name__}({options})'
+    return f'{strategy(dict(leg.window)).__name__}({options})'
 
 
 def _shown(value: Any) -> str:

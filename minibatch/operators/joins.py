@@ -14,6 +14,7 @@ from minibatch.operators.stages import Stage
 from minibatch.outcome import wait_for
 from minibatch.window.base import Batch
 from minibatch.window.event import Unplaceable
+from minibatch.window.event import time_of as micros_of
 
 HOW = ('inner', 'left', 'right', 'outer')
 
@@ -43,6 +44,8 @@ class Side(Stage):
         for name, field in (('key', self.on), ('time', self.time)):
             if field is not None:
                 for one, (value, reason) in zip(made, _each(field, rows.values), strict=True):
+                    if reason is None and name == 'time':
+                        reason = _no_time(field, value)
                     one.update({name: value} if reason is None else {'wrong': reason})
         return rows.having(made)
 
@@ -61,6 +64,14 @@ def _each(field: Field, values: Sequence[Any]) -> list[tuple[Any, str | None]]:
             cause = failed.__cause__
             found.append((None, str(cause) if isinstance(cause, WindowError) else f'{type(cause).__name__}: {cause}'))
     return found
+
+
+def _no_time(field: Field, value: Any) -> str | None:
+    try:
+        micros_of(value)
+    except ValueError as error:
+        return f'{field}: {error}'
+    return None
 
 
 def key_of(sided: Mapping[str, Any]) -> Any:

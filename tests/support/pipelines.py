@@ -25,11 +25,11 @@ def begun(name: str = 'clicks') -> Pipeline:
     return Pipeline.of(Stream(name=name))
 
 
-def applied(pipeline: Pipeline, messages: list[Any], *, key: Any = None, window: str = 'clicks:1') -> list[Any]:
+def applied(pipeline: Pipeline, messages: list[Any], *, key: Any = None, late: bool = False) -> list[Any]:
     """What the last pass of a pipeline makes of one window."""
     (*_, leg) = pipeline.legs()
-    results: list[Any] = Pass(leg.stages, leg.split)(Batch(window, leg.stream, list(messages), start=START, end=END,
-                                                           key=key))
+    results: list[Any] = Pass(leg.stages, leg.split)(Batch('clicks:1', leg.stream, list(messages), start=START, end=END,
+                                                           key=key, late=late))
     return results
 
 

@@ -67,7 +67,7 @@ PUBLIC = [
     'InvalidMessage', 'LeaseLost', 'MessageTooLarge', 'MinibatchError', 'MissingExtra', 'OptionError',
     'PositionMoved', 'RelaxedTimeWindow', 'SessionWindow', 'SlidingWindow', 'StoreUnavailable', 'Stream',
     'TableError', 'Undecodable', 'Unencodable', 'Unfit', 'Window', 'WindowEmitter', 'WindowError', 'WindowTimeout',
-    'WorkerDied', 'authenticated_url', 'connectdb', 'make_emitter', 'source', 'stream', 'streaming', 'table',
+    'WorkerDied', 'agg', 'authenticated_url', 'connectdb', 'make_emitter', 'source', 'stream', 'streaming', 'table',
 ]
 
 #: Names that programs import from elsewhere than the top.
