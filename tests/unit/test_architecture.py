@@ -65,7 +65,7 @@ PUBLIC = [
     'AccessRefused', 'App', 'BacklogFull', 'Batch', 'Buffer', 'CodecError', 'ConnectError', 'CountWindow',
     'DeliveryFailed', 'EmbeddedError', 'FixedTimeWindow', 'HistoryLost', 'HoppingWindow', 'IntegrityError',
     'InvalidMessage', 'LeaseLost', 'MessageTooLarge', 'MinibatchError', 'MissingExtra', 'OptionError',
-    'PositionMoved', 'RelaxedTimeWindow', 'SessionWindow', 'SlidingWindow', 'StoreUnavailable', 'Stream',
+    'Pipeline', 'PositionMoved', 'RelaxedTimeWindow', 'SessionWindow', 'SlidingWindow', 'StoreUnavailable', 'Stream',
     'TableError', 'Undecodable', 'Unencodable', 'Unfit', 'Window', 'WindowEmitter', 'WindowError', 'WindowTimeout',
     'WorkerDied', 'agg', 'authenticated_url', 'connectdb', 'make_emitter', 'source', 'stream', 'streaming', 'table',
 ]
