@@ -156,3 +156,13 @@ def test_word_count(person: Person, url: str) -> None:
     script.wait_until(lambda: len(script.lines) == 8)
     ended(script)
     assert sorted(script.lines[4:]) == ['is 1', 'say 1', 'that 1', 'to 3']
+
+
+def test_join(person: Person, db: Any, url: str) -> None:
+    mb.stream('orders', url=url).extend({'order': n, 'price': 10 * n} for n in (1, 2, 3))
+    mb.stream('payments', url=url).extend([{'order': 2, 'amount': 20}, {'order': 1, 'amount': 9}])
+    script = started(person, saved(person, 'join.py', **{'within=3600': 'within=1'}))
+    script.wait_until(lambda: len(data(db, 'settled')) == 3 and len(script.lines) == 3)
+    ended(script)
+    assert sorted(data(db, 'settled'), key=lambda each: each['order']) == [
+        {'order': 1, 'paid': False}, {'order': 2, 'paid': True}, {'order': 3, 'paid': False}]
