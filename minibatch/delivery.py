@@ -252,6 +252,11 @@ class Delivery:
         if verdict is not None:
             self._set_aside(settled, verdict)
             self._count([settled[index] for index in verdict.committed], len(verdict.committed))
+            marks: dict[str, tuple[int, int]] = {}
+            for one in [changes[index] for index in verdict.committed]:
+                for table, mark in (one.marks if one is not None else {}).items():
+                    marks[table] = max(marks.get(table, mark), mark)
+            self._lasting(lambda: self.store.table_seen(marks, self.emitter.stream_name))
 
     def _set_aside(self, settled: Sequence[Settled], verdict: Verdict) -> None:
         """What is not committed: run again at once where others were faster with a key, for that is nobody's fault."""

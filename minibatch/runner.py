@@ -30,6 +30,7 @@ from minibatch.points import reached
 from minibatch.signals import stopped_by_signals
 from minibatch.store import Record
 from minibatch.store.schema import MAX_GROUP
+from minibatch.tables.closing import closing
 from minibatch.upkeep import Upkeep
 from minibatch.window.base import Batch, View, WindowEmitter
 
@@ -106,7 +107,7 @@ class Runner:
 
     def run(self, blocking: bool = True) -> None:
         """Run until :meth:`stop`; or, not blocking, until nothing is due any more."""
-        with self._busy:
+        with self._busy, closing(self.store, self.options.lease, blocking=blocking):
             self._stop_at = None
             housekeeper.add(self.upkeep)
             try:

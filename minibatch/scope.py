@@ -77,10 +77,12 @@ class Changes:
 
     :ivar reads: the versions that it found; ``None``: nothing was there
     :ivar writes: at most one for each key
+    :ivar marks: by windowed table, the latest time that it has seen, and when that message was appended
     """
 
     reads: dict[Id, Version | None] = field(default_factory=dict)
     writes: dict[Id, Write] = field(default_factory=dict)
+    marks: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def holds(self, there: Mapping[Id, Entry]) -> bool:
         """Whether everything that was read is still so."""
@@ -137,6 +139,7 @@ class Scope:
         self._pending = pending or Pending()
         self._seen: dict[Id, Entry] = {}
         self._writes: dict[Id, Write] = {}
+        self._marks: dict[str, tuple[int, int]] = {}
         self._leans = False  # on what is not committed yet
 
     def look(self, each: Id, load: Callable[[Id], Entry]) -> Entry:
@@ -165,6 +168,10 @@ class Scope:
                 write = replace(write, kind='set', value=write.on(entry).value)
         self._writes[each] = write
 
+    def mark(self, table: str, time: int, appended: int) -> None:
+        """Note that a windowed table has seen *time*, in a message that was appended at *appended*."""
+        self._marks[table] = max(self._marks.get(table, (time, appended)), (time, appended))
+
     def touched(self) -> set[Id]:
         """The keys that this window, or those before it in the same call, have changed."""
         return {*self._writes, *self._pending.entries, *self._pending.added}
@@ -174,7 +181,8 @@ class Scope:
         self.over = True
         if not self._writes and not self._leans:
             return None
-        changes = Changes({each: entry.version for each, entry in self._seen.items()}, self._writes)
+        changes = Changes({each: entry.version for each, entry in self._seen.items()}, self._writes,
+                          self._marks)
         self._pending.absorb(changes, self._seen)
         return changes
 

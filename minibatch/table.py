@@ -20,6 +20,7 @@ from minibatch.scope import Entry, Id, Write, plus
 from minibatch.store import keys
 from minibatch.tables.inplace import InPlace, plain, remembering
 from minibatch.tables.place import Place
+from minibatch.tables.windowed import OnClose, WindowedTable
 
 _NOTHING: Any = object()
 #: What is stored as it is.
@@ -215,6 +216,38 @@ class Table:
         ids = {self._id(key): key for key in wanted}
         found = self._place.look_many(ids)
         return {key: _copy(found[each].value) for each, key in ids.items() if found[each].version is not None}
+
+    # -- windows of time
+
+    def tumbling(self, size: float, *, expires: float | None = None,
+                 on_window_close: OnClose | None = None) -> WindowedTable:
+        """A table with a value for each key and window of *size* seconds; windows lie end to end.
+
+        :param size: seconds; windows begin at multiples of it since 1970, in UTC
+        :param expires: seconds that a window is kept after its end (default: for ever; 0 with *on_window_close*)
+        :param on_window_close: called with key, value, start and end once a key's window has expired. It may change
+            tables: that is one transaction with the end of the window. If it raises, it is called again later
+        :raises minibatch.errors.OptionError: an option cannot be
+
+        >>> visits = table('docs-visits', default=int).tumbling(60)
+        >>> visits['ann'] += 1
+        >>> visits['ann'].now(), visits['ann'].delta(60)
+        (1, 0)
+        >>> visits.clear()
+        """
+        return WindowedTable(self, size, size, expires, on_window_close)
+
+    def hopping(self, size: float, step: float, *, expires: float | None = None,
+                on_window_close: OnClose | None = None) -> WindowedTable:
+        """The same with windows that overlap: one of *size* seconds begins each *step* seconds."""
+        return WindowedTable(self, size, step, expires, on_window_close)
+
+    def sister(self, name: str) -> Table:
+        """A table of another name in the same database, with the same default."""
+        made = Table('-', self._default, url=self._place.url)
+        made.name = name
+        made._place = self._place.sister(name)
+        return made
 
     # -- a sink
 

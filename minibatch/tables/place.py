@@ -24,12 +24,13 @@ class Place:
 
     :param name: the table's
     :param url: its database, if it was given one
+    :param store: the same, if it is known
     """
 
-    def __init__(self, name: str, url: str | None) -> None:
+    def __init__(self, name: str, url: str | None, store: Store | None = None) -> None:
         self.name = name
         self._url = url
-        self._own: Store | None = None
+        self._own: Store | None = store
         self._finding = threading.Lock()
         self._recent: set[Id] = set()  # the keys that the window function's last run looked at
 
@@ -37,6 +38,10 @@ class Place:
     def url(self) -> str | None:
         """The database that it was given, or found. A worker process needs it: connectdb() was not called there."""
         return self._url or (self._own.connection.url if self._own is not None else None)
+
+    def sister(self, name: str) -> Place:
+        """The place of another table in the same database."""
+        return Place(name, self._url, self._own)
 
     def bind(self, database: Any) -> None:
         """Be in this database, if there is no other one yet."""

@@ -82,3 +82,19 @@ def test_a_consumer_that_wakes_up_after_another_took_over(world: World, point: s
     world.wait_drained()
     assert counted(world) == {0: 150, 'all': 150}
     assert zombie.alive, zombie.said[-3000:]
+
+
+@pytest.mark.parametrize('point', ['close:marked', 'close:called', 'close:changed', 'close:done'])
+def test_a_consumer_killed_while_it_closes_windows(world: World, point: str) -> None:
+    world.sink = None
+    rows = [{'n': n, 'ts': 1000 * 60 + n} for n in range(300)]
+    mb.stream(world.stream, url=world.url).extend([*rows, *({'n': n, 'ts': 2000 * 60} for n in range(10))])
+    world.consumer(function={'close': 'counts'}, at=[at(point, nth=1 if point == 'close:marked' else 3)]).wait_killed()
+    world.consumer(function={'close': 'counts'})
+    world.wait_drained()
+    windowed = mb.table('counts', default=int, url=world.url).tumbling(60)
+    world.patiently(lambda: len(list(windowed.windows())) == 2, 15, 'five minutes to be closed')
+    assert dict(mb.table('totals', url=world.url)) == {0: 150, 1: 150}
+    calls = [(each['start'], each['key']) for each in world.log.read('closed')]
+    assert len(set(calls)) == 10
+    assert len(calls) <= 10 + 1, 'again for the key at which it was killed, if at all'

@@ -90,11 +90,39 @@ class Count:
             self.table.add('all')
 
 
+@dataclass
+class CountInWindows:
+    """Count each message in the window of a windowed table that its ``ts`` is in; its end goes into another table."""
+
+    table: Any
+
+    def __call__(self, window: Any) -> None:
+        for message in window:
+            self.table[message['n'] % 2] += 1
+
+
+@dataclass
+class Close:
+    """Add a window's value to a total, and write down that it was told of it."""
+
+    log: Log
+    totals: Any
+
+    def __call__(self, key: Any, value: int, start: Any, end: Any) -> None:
+        self.totals[key] += value
+        self.log.write('closed', key=key, start=str(start))
+
+
 def make(options: dict[str, Any], log: Log, url: str | None = None) -> Any:
     if 'count' in options:
         import minibatch as mb
         options = dict(options)
         return Count(mb.table(options.pop('count'), default=int, url=url), **options)
+    if 'close' in options:
+        import minibatch as mb
+        close = Close(log, mb.table('totals', default=int, url=url))
+        table = mb.table(options['close'], default=int, url=url).tumbling(60, on_window_close=close)
+        return CountInWindows(table.relative_to_field('ts'))
     return Record(log, **options)
 
 
