@@ -60,7 +60,7 @@ class _Shaped:
             self._sink.put_in(session, each, batch)
 
     def put_all_in(self, session: Any, results: Sequence[tuple[Any, Any]]) -> None:
-        if self._of_stream:
+        if self._of_stream and not getattr(self._sink, 'limited', False):  # else each window waits for room of its own
             messages = [each for result, _ in results for part in self._each(result) for each in part]
             if messages:
                 self._sink.put_in(session, messages, results[-1][1])

@@ -49,6 +49,11 @@ class StreamSink:
     def __repr__(self) -> str:
         return f'StreamSink({self.stream.name!r})'
 
+    @property
+    def limited(self) -> bool:
+        """Whether it minds a ``max_backlog``."""
+        return self._most is not None
+
     def put_in(self, session: ClientSession, messages: Any, batch: Any) -> None:
         """Append *messages*, as a part of the transaction of *session*."""
         found, _ = convert(self.stream.name, messages)
@@ -140,6 +145,10 @@ class _Part(_End):
         return results if self._name is None else results[self._name]
 
     def put_all_in(self, session: Any, results: Sequence[tuple[Any, Any]]) -> None:
+        if self._sink.limited:  # then each window waits for room of its own
+            for result, batch in results:
+                self.put_in(session, result, batch)
+            return
         messages = [each for result, _ in results for each in self.shaped(result)]
         if messages:
             self._sink.put_in(session, messages, results[-1][1])
