@@ -62,11 +62,11 @@ class IteratorExecutor(Executor):
             first, self._closed, self._killed = not self._closed, True, self._killed or kill
             loop, thread = self._loop, self._thread
             cut_off = list(self._open) if kill else []
-        if loop is not None and thread is not None and thread.is_alive():
-            loop.call_soon_threadsafe(self._end, first, kill)
-        for job in cut_off:
+        for job in cut_off:  # before the iterators are interrupted, which is no failure of their windows
             job.give_up(running=True)
             job.resolve()
+        if loop is not None and thread is not None and thread.is_alive():
+            loop.call_soon_threadsafe(self._end, first, kill)
         if wait and thread is not None and thread is not threading.current_thread():
             thread.join()
 

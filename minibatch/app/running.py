@@ -112,15 +112,33 @@ class Worker:
             self._changed.wait(0.02)
 
     def stop(self) -> None:
-        """End all agents: windows that run are finished and committed, those that wait are given back."""
+        """End all agents: windows that run are finished and committed, those that wait are given back.
+
+        Called by an agent it does not wait, since it would wait for itself.
+        """
         self._stop = True
         for emitter in self._emitters:
-            emitter._stop = True  # all at once; one that waits for the other would take longer
-        for emitter in self._emitters:
-            emitter.stop()
-            emitter.stream.stop()
+            emitter._stop = True
+        # All at the same time: each may have a source that takes its time to say goodbye.
+        threads = [threading.Thread(target=self._end, args=(emitter,), daemon=True, name=f'stop-{emitter.stream_name}')
+                   for emitter in self._emitters]
+        for thread in threads:
+            thread.start()
+        if threading.current_thread().name.startswith('minibatch-'):
+            return
+        for thread in threads:
+            thread.join()
         for executor in self._executors:
             executor.shutdown()
+
+    @staticmethod
+    def _end(emitter: WindowEmitter) -> None:
+        try:
+            emitter.stop()
+            emitter.stream.stop()
+        except Exception:
+            log.exception('stream %r: its consumer could not be ended in order; what it holds runs when its lease is '
+                          'over', emitter.stream_name)
 
     def __enter__(self) -> Self:
         return self

@@ -393,6 +393,31 @@ def test_only_some_agents(app: mb.App) -> None:
     assert app.stream('one').buffer(processed=False).count() == 1
 
 
+def test_an_agent_may_stop_its_app(app: mb.App) -> None:
+    got: list[Any] = []
+
+    @app.agent('numbers')
+    def last(window: Any) -> None:
+        got.append(window.data)
+        running.stop()
+
+    @app.agent('others')
+    async def iterator(windows: Any) -> None:
+        async for window in windows:
+            got.append(window.data)
+
+    app.stream('others').append({'n': 2})
+    running = app.start()
+    wait_until(lambda: got)
+    app.stream('numbers').append({'n': 1})
+    wait_until(lambda: not [each for each in threading.enumerate() if each.name.startswith(
+        ('minibatch-numbers', 'minibatch-others', 'stop-'))])
+    assert got == [[{'n': 2}], [{'n': 1}]]
+    running.stop()
+    assert not [each for each in threading.enumerate() if each.name == 'minibatch-agent-iterator']
+    assert app.stream('numbers').status()['backlog'] == 0
+
+
 def test_a_source_feeds_the_agents_stream(app: mb.App) -> None:
     got: list[Any] = []
     app.agent('numbers', source=range(5), sinks=[got.append])(lambda window: f'hello {window.data[0]["value"]}')
