@@ -18,7 +18,7 @@ from minibatch.placer import refuse_another
 from minibatch.runner import Runner
 from minibatch.sinks import one_sink
 from minibatch.window.base import Options, WindowEmitter
-from minibatch.window.choice import own_options, refuse_foreign, strategy
+from minibatch.window.choice import BUILT_IN, own_options, refuse_foreign, strategy
 from minibatch.window.count import CountWindow
 
 log = logging.getLogger('minibatch')
@@ -241,7 +241,7 @@ def _check(name: Any, options: dict[str, Any], extra: tuple[str, ...] = ()) -> N
     known = {'relaxed', 'sliding', 'emitter', 'url', 'workers', 'max_workers', 'executor', 'sink', 'queue', 'keep',
              'emit_empty', 'lease', 'max_attempts', 'backoff', 'timeout', 'interval', 'size', 'within', 'as_', 'reset',
              *own, *extra}
-    _refuse_unknown(options, known)
+    _refuse_unknown(options, known, known | (set().union(*map(own_options, BUILT_IN)) - _GIVEN))
     for option, least in (('lease', 0.2), ('backoff', 0.0), ('timeout', 0.001), ('within', 0.0)):
         value = options.get(option)
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))
@@ -253,10 +253,10 @@ def _check(name: Any, options: dict[str, Any], extra: tuple[str, ...] = ()) -> N
             raise OptionError(f'{option} must be a whole number, 1 or more, not {value!r}')
 
 
-def _refuse_unknown(options: dict[str, Any], known: set[str]) -> None:
+def _refuse_unknown(options: dict[str, Any], known: set[str], meant: set[str] | None = None) -> None:
     for option in options:
         if option not in known:
-            raise OptionError(f'there is no option {option!r}{did_you_mean(option, known)}')
+            raise OptionError(f'there is no option {option!r}{did_you_mean(option, meant or known)}')
 
 
 _running: weakref.WeakSet[WindowEmitter] = weakref.WeakSet()
