@@ -133,8 +133,15 @@ def show_streams(app: App, given: argparse.Namespace) -> None:
 
 
 def show_tables(app: App, given: argparse.Namespace) -> None:
-    """``tables``: how much is in each."""
-    _table([('TABLE', 'KEYS'), *((name, str(len(table))) for name, table in app.tables.items())])
+    """``tables``: how much is in each, and in what is windowed of it."""
+    rows = [('TABLE', 'KEYS')]
+    if app.tables:
+        store = store_for(app.url)
+        there = store.table_names()
+        for name in app.tables:
+            windowed = [each for each in there if each.startswith(f'{name}@') and not each.endswith(':marks')]
+            rows += [(each, str(store.count_keys(each))) for each in (name, *windowed)]
+    _table(rows)
 
 
 def _stream(app: App, name: str) -> Any:

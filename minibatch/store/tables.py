@@ -93,6 +93,16 @@ class Tables(Windows):
         return self.tables.count_documents(keys.span(table) | alive)
 
     @verb
+    def table_names(self) -> list[str]:
+        """The names of all tables that have a key, in order; one step in the index for each."""
+        names: list[str] = []
+        query: Document = {}
+        while (doc := self.tables.find_one(query, {'_id': 1}, sort=[('_id', 1)])) is not None:
+            names.append(doc['_id']['t'])
+            query = {'_id': {'$gt': {'t': names[-1], 'k': MaxKey()}}}
+        return names
+
+    @verb
     def drop_keys(self, table: str) -> int:
         """Remove all keys of a table; how many there were."""
         return self.tables.delete_many(keys.span(table)).deleted_count

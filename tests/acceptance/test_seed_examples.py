@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,17 @@ def test_fausts_records_and_codecs(person: Person, kafka: Kafka, db: Any) -> Non
         (b'EUR', {'currency': 'EUR', 'amount': 3}), (b'USD', {'currency': 'USD', 'amount': 0})]
     (dead,) = db.window.find({'state': 'dead'})
     assert 'currency is an int' in dead['errors'][0]['error']
+
+
+def test_fausts_windowed_tables(person: Person, url: str, db: Any) -> None:
+    at = datetime.now(timezone.utc).timestamp() // 300 * 300 - 1200
+    mb.stream('clickevents', url=url).extend({'page': '/', 'at': at + seconds} for seconds in (10, 100, 310))
+    app = started(person, saved(person, 'faust/tables.py'), 'worker')
+    app.wait_until(lambda: len(app.lines) == 3)
+    ended(app)
+    assert app.lines == ['/: 1 in these 5 minutes, 0 in those before, 1 lately',
+                         '/: 2 in these 5 minutes, 0 in those before, 2 lately',
+                         '/: 1 in these 5 minutes, 2 in those before, 2 lately']
 
 
 def test_snapstreams_iterable(person: Person) -> None:

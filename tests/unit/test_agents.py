@@ -646,9 +646,14 @@ def test_it_sends_and_shows_the_streams(command: Callable[..., tuple[Any, str, s
 
 
 def test_it_shows_the_tables(command: Callable[..., tuple[Any, str, str]], app: mb.App) -> None:
-    app.table('prices')['tea'] = 3
+    prices = app.table('prices', default=int)
+    prices.update({'tea': 3, 'cup': 4})
+    prices.tumbling(60)['tea'] += 1
+    app.table('names')
+    mb.table('others', url=app.url)['a'] = 1
     code, printed, _ = command('tables')
-    assert (code, printed.split()) == (0, ['TABLE', 'KEYS', 'prices', '1'])
+    assert (code, [line.split() for line in printed.splitlines()]) == (
+        0, [['TABLE', 'KEYS'], ['prices', '2'], ['prices@60', '1'], ['names', '0']])
 
 
 @pytest.mark.parametrize(('args', 'says'), [
