@@ -41,6 +41,11 @@ class Leg:
     sinks: tuple[Any, ...] = ()
     joins: bool = False
 
+    def same(self, other: Leg) -> bool:
+        """Whether it does the same as another one, so that both may share a stream."""
+        return self is other or str((self.stream, self.window, *map(str, self.stages), self.into, self.split)) == str(
+            (other.stream, other.window, *map(str, other.stages), other.into, other.split))
+
     @property
     def idle(self) -> bool:
         """Whether it does nothing, so that messages stay in its stream for whoever consumes it."""

@@ -11,6 +11,7 @@ import weakref
 from typing import Any
 
 from minibatch import worker
+from minibatch.errors import OptionError
 from minibatch.models import Stream
 from minibatch.operators.pipeline import Pipeline
 from minibatch.operators.plan import emitters
@@ -25,6 +26,8 @@ class Running:
 
     :param pipeline: what to run
     :param wait: hold passes up while a stream that they feed is full
+    :raises minibatch.errors.OptionError: it cannot be run as it is, or another pipeline of this program consumes one of
+        its streams
 
     >>> import minibatch as mb
     >>> stream, seen = mb.stream('docs-running'), []
@@ -49,6 +52,7 @@ class Running:
             log.info('%s: no pipeline is started in a worker process', pipeline.root.name)
             return
         self.emitters = emitters(pipeline, wait=wait)
+        self._refuse_rivals()
 
     def __enter__(self) -> Running:
         return self
@@ -119,6 +123,18 @@ class Running:
         for emitter in self.emitters:
             emitter.stop()
         self._done.set()
+
+    def _refuse_rivals(self) -> None:
+        """Refuse to take messages away from another pipeline of this program."""
+        mine = dict(zip(self.emitters, self.pipeline.legs(), strict=True))
+        for other in [each for each in _started if each.alive]:
+            for its, leg in zip(other.emitters, other.pipeline.legs(), strict=True):
+                if any(its.stream.store is emitter.stream.store and leg.stream == own.stream and not leg.same(own)
+                       for emitter, own in mine.items()):
+                    raise OptionError(
+                        f'another pipeline of this program consumes stream {leg.stream!r}, and each message would go '
+                        'to one of them only: a stream has one group of consumers. Give each a branch of its own: '
+                        'one, other = stream.branch(one=True, other=True)')
 
     def _run(self, emitter: WindowEmitter) -> None:
         try:

@@ -26,3 +26,16 @@ def test_killed_between_two_streams(world: World, point: str, nth: int) -> None:
     assert max(Counter(key for key, _ in told).values()) <= 10
     assert {key: max(count for of, count in told if of == key) for key, _ in told} == dict(counts)
     assert child.alive
+
+
+def test_ended_by_a_signal(world: World) -> None:
+    """SIGTERM: what runs is finished and committed in all passes, and what waits stays."""
+    world.append(500)
+    child = world.pipeline('counting', at=[at('flow:inserted', do='SIGTERM', nth=3)])
+    assert child.wait() == 0
+    assert any(world.log.read('ended'))
+    assert world.db.window.count_documents({'state': {'$ne': 'ready'}}) == 0
+    counted = sum(mb.table('counts', url=world.url).values())
+    left = world.db.buffer.count_documents({'stream': {'$in': [world.stream, 'between']}})
+    waiting = sum(window['n'] for window in world.db.window.find({'state': 'ready'}))
+    assert counted + left + waiting == 500

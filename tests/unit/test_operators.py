@@ -178,6 +178,37 @@ def test_a_queue_ends_it(stream: mb.Stream) -> None:
     assert [each['n'] for each in got] == [0, 4, 8]
 
 
+def test_two_pipelines_of_one_program_do_not_compete(stream: mb.Stream) -> None:
+    """The same one twice is more of it; another one would take messages away from the first."""
+    def counted() -> Any:
+        return stream.map(doubled).to(print)
+
+    with counted().start(executor='inline'), counted().start(executor='inline'):
+        with pytest.raises(OptionError, match=r"stream 'clicks', .* Give each a branch"):
+            stream.filter(small).to(print).start()
+        with pytest.raises(OptionError, match='Give each a branch'):
+            stream.map(doubled).filter(small).run(blocking=False)
+    stream.filter(small).run(blocking=False, executor='inline')
+
+
+class Breaks(mb.CountWindow):
+    """A strategy of somebody's own that does not work."""
+
+    def should_stop(self) -> bool:
+        raise RuntimeError('this strategy is broken')
+
+
+def test_a_pass_that_breaks_ends_all(stream: mb.Stream) -> None:
+    """An error of the engine itself, or of a strategy, is not for anybody to miss."""
+    pipeline = stream.map(doubled).through('between').window(emitter=Breaks, size=2).count()
+    running = pipeline.start(executor='inline')
+    with pytest.raises(RuntimeError, match='this strategy is broken'):
+        running.wait(10)
+    assert not running.alive
+    with pytest.raises(RuntimeError, match='this strategy is broken'):
+        pipeline.run(executor='inline')
+
+
 def test_a_source_is_attached(stream: mb.Stream) -> None:
     assert ran(stream.map(lambda each: each['value']), source=[1, 2, 3]) == [1, 2, 3]
 

@@ -47,6 +47,13 @@ def test_running_aggregates_of_all_kinds(stream: mb.Stream) -> None:
     assert [each['ms'] for each in result['top']] == [9]
 
 
+def test_state_travels_to_worker_processes_and_back(stream: mb.Stream, url: str) -> None:
+    stream.extend({'user': user} for user in 'aabca')
+    pipeline = stream.distinct('user', within=60).group_by('user', table='counts').count()
+    assert values(ran(pipeline, executor='process', size=2), 'count') == {'a': 1, 'b': 1, 'c': 1}
+    assert dict(mb.table('counts', url=url)) == {'a': 1, 'b': 1, 'c': 1}
+
+
 def test_a_running_total_without_groups(stream: mb.Stream) -> None:
     for n in (1, 2, 3):
         stream.append({'n': n})
