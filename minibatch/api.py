@@ -98,6 +98,7 @@ class streaming:
         ``late``, ``max_ahead``, ``idle`` and ``watermark``, see :class:`~minibatch.window.placed.PlacedWindow`
     :param when: :class:`CountWindow`: function of a message: whether a window ends with it
     :param bytes: likewise: a window ends before it has more bytes
+    :param ordered: ``True``: windows of one key (of the stream, without keys) run one after another (default: False)
     :param reset: forget how far the stream was cut by another strategy, or by other numbers
     :param emitter: a :class:`WindowEmitter` subclass of your own; options that its ``__init__`` takes are passed on
     :param keep: keep messages and windows after they are committed (default: False)
@@ -192,7 +193,7 @@ def make_emitter(name: str, fn: Function, **options: Any) -> WindowEmitter:
         options.pop(each, None)
     workers = options.pop('workers', None) or options.pop('max_workers', None)
     options.pop('max_workers', None)
-    running = Options(**{each: options.pop(each) for each in ('lease', 'max_attempts', 'backoff', 'timeout')
+    running = Options(**{each: options.pop(each) for each in ('lease', 'max_attempts', 'backoff', 'timeout', 'ordered')
                          if each in options})
     interval = options.pop('interval', None)
     if interval is None and cls.decide is WindowEmitter.decide:
@@ -240,13 +241,16 @@ def _check(name: Any, options: dict[str, Any], extra: tuple[str, ...] = ()) -> N
     own = own_options(cls) - _GIVEN
     known = {'relaxed', 'sliding', 'emitter', 'url', 'workers', 'max_workers', 'executor', 'sink', 'queue', 'keep',
              'emit_empty', 'lease', 'max_attempts', 'backoff', 'timeout', 'interval', 'size', 'within', 'as_', 'reset',
-             *own, *extra}
+             'ordered', *own, *extra}
     _refuse_unknown(options, known, known | (set().union(*map(own_options, BUILT_IN)) - _GIVEN))
     for option, least in (('lease', 0.2), ('backoff', 0.0), ('timeout', 0.001), ('within', 0.0)):
         value = options.get(option)
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))
                                   or not least <= value < float('inf')):
             raise OptionError(f'{option} must be a number of seconds, {least} or more, not {value!r}')
+    for option in ('ordered', 'reset'):
+        if not isinstance(options.get(option, False), bool):
+            raise OptionError(f'{option} must be True or False, not {options[option]!r}')
     for option in ('workers', 'max_workers', 'max_attempts'):
         value = options.get(option)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):

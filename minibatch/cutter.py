@@ -196,6 +196,7 @@ class Cutter:
         if most <= 0:
             self._ask_at = None
             return False
+        own = 0 if self.runner.options.ordered else own  # who takes them looks whether it is their turn
         if self._unfinished:
             # What was written down comes first; else its messages that are not marked yet went into later windows.
             self.store.roll_forward(self.stream)
@@ -211,6 +212,8 @@ class Cutter:
         except LeaseLost as lost:
             log.debug('%s: %s', self.stream, lost)
             return self.renew()
+        if docs and self.runner.options.ordered:
+            self.runner.look()
         self.runner.hand_over([Record.from_document(doc) for doc in docs if doc.get('token') is not None])
         return more
 

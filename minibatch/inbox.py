@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from minibatch.errors import LeaseLost
 from minibatch.store import Store
-from minibatch.store.panes import Message, id_of, low_id
+from minibatch.store.free import Message, id_of, low_id
 
 #: Messages read in one go.
 PAGE = 10_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -60,7 +60,8 @@ class Part:
     :ivar ids: its members' ids as bytes, in order
     :ivar times: when they were appended
     :ivar blobs: their data, as BSON documents; ``None`` for a window that is too large to carry them
-    :ivar gone: those of *ids* that leave the buffer with this cut; ``None``: all of them
+    :ivar marks: those of *ids* that are in no later window; ``None``: all of them
+    :ivar keeps: whether its document stays when it is committed, for messages that come late
     :ivar final: whether it will not come again
     :ivar late: whether its messages came too late for their window
     :ivar dead: why it is a dead letter from the start, and what kind of one
@@ -74,15 +75,22 @@ class Part:
     ids: Sequence[bytes] = ()
     times: Sequence[int] = ()
     blobs: Sequence[bytes] | None = ()
-    gone: Sequence[bytes] | None = None
+    marks: Sequence[bytes] | None = None
+    keeps: bool = False
     final: bool = True
     late: bool = False
     dead: tuple[str, str] | None = None
 
-    @property
-    def leaving(self) -> Sequence[bytes]:
-        """Ids of the messages that leave the buffer."""
-        return self.ids if self.gone is None else self.gone
+    def with_data(self, blobs: Sequence[bytes]) -> Part:
+        """The same with its messages' data."""
+        return replace(self, blobs=blobs)
+
+    def without_others(self, reason: str, kind: str) -> Part:
+        """A dead letter of those of its messages that no later window needs; their data stay in the buffer."""
+        kept = set(self.marks if self.marks is not None else self.ids)
+        mine = [(id_, time) for id_, time in zip(self.ids, self.times, strict=True) if id_ in kept]
+        return replace(self, ids=[id_ for id_, _ in mine], times=[time for _, time in mine], marks=None, blobs=None,
+                       dead=(reason, kind))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +100,20 @@ class Progress:
     :ivar id: of the strategy's run on the stream: a new one once somebody has reset it, which fences off the old one
     :ivar mark: the last window's mark (``None``: as it is)
     :ivar watermark: as :meth:`minibatch.window.watermark.Watermark.document` says
-    :ivar late: ids of messages that are dropped and counted, since they came too late
+    :ivar keys: the same two for keys that have a watermark of their own, by slot
+    :ivar gone: ids of all messages that leave the buffer
+    :ivar bare: those of them that are in none of the windows
+    :ivar late: how many of them are dropped since they came too late
+    :ivar held: ids of messages whose own window this is, and that stay for later ones
+    :ivar early: ids of windows that were handed out early, and need not run if nobody has taken them yet
     """
 
     id: str
     mark: Sequence[Any] | None = None
     watermark: dict[str, Any] = field(default_factory=dict)
-    late: Sequence[bytes] = ()
+    keys: dict[bytes, tuple[Sequence[Any], dict[str, Any]]] = field(default_factory=dict)
+    gone: Sequence[bytes] = ()
+    bare: Sequence[bytes] = ()
+    late: int = 0
+    held: Sequence[bytes] = ()
+    early: Sequence[str] = ()

@@ -5,19 +5,21 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from minibatch.clock import SECOND, micros
-from minibatch.errors import OptionError
+from minibatch.errors import LeaseLost, OptionError
 from minibatch.inbox import Inbox
+from minibatch.letters import Letters
 from minibatch.order import Claim, Part, Progress
-from minibatch.store.panes import Message
+from minibatch.store.free import Message
+from minibatch.store.panes import EARLY, NameTaken
 from minibatch.store.schema import MAX_GROUP, MAX_INLINE, Document
-from minibatch.window.event import Event, Unplaceable, span_name
+from minibatch.window.event import Event, Unplaceable
 from minibatch.window.placing import Placing
-from minibatch.window.shelf import Mark, Pane, Shelf
+from minibatch.window.shelf import Pane
+from minibatch.window.tracks import Track, Tracks
 
 if TYPE_CHECKING:
     from pymongo.client_session import ClientSession
@@ -28,10 +30,16 @@ log = logging.getLogger('minibatch')
 
 #: Longest time between two writes of a watermark that nothing else stores, in seconds.
 NOTE = 5.0
+#: Bytes that a window document has beside its data, roughly.
+BESIDE = 500
+
+Due = tuple[Track, Pane]
 
 
 class Placer:
     """Places one stream's messages while its consumer leads.
+
+    Whatever goes wrong, it forgets what it knows and begins again with what is in the buffer.
 
     :param emitter: whose strategy says how
     :param session: in which windows are cut; ``None``: there are no transactions
@@ -39,14 +47,17 @@ class Placer:
 
     def __init__(self, emitter: WindowEmitter, session: ClientSession | None) -> None:
         assert emitter.placing is not None
+        if emitter.placing.late == 'update' and session is None:
+            raise OptionError("late='update' needs transactions, and so a replica set, which this MongoDB is not. "
+                              "late='dead' keeps late messages, to be redriven")
         self.emitter = emitter
         self.placing: Placing = emitter.placing
         self.store = emitter.stream.store
         self.stream = emitter.stream_name
-        self._session = session
         self.busy = False  # messages are coming in
+        self._session = session
         self._fresh = True  # everything is to be read anew
-        self._note_at = 0.0
+        self._note_at = self._early_at = 0.0
 
     def reset(self) -> None:
         """Forget everything: another consumer may have cut meanwhile, or a cut may or may not have been made."""
@@ -61,15 +72,14 @@ class Placer:
         numbers = dict(self.placing.numbers)
         stored = self.store.open_placed(self.stream, claim.owner, numbers)
         refuse_another(self.stream, stored, numbers)
+        watermark = stored.get('watermark') or {}
         self._id: str = stored['id']
-        self._mark: Mark = tuple(stored.get('mark') or ())
-        self._shelf: Shelf = self.placing.shelf(self._mark)
-        self._watermark = self.placing.watermark(stored.get('watermark'))
-        self._now = 0
+        self._tracks = Tracks(self.placing, tuple(stored.get('mark') or ()), watermark, stored['keys'])
         self._inbox = Inbox(self.store, self.stream)
+        # The watermark is that of who had read up to here: before that nothing can be known to be complete.
+        self._read_up_to = bytes(watermark.get('read') or b'')
         self._unseen: list[Event] = []
-        self._letters: list[Part] = []
-        self._dropped: list[bytes] = []
+        self._letters = Letters(self.placing, self.stream, self._inbox)
         self._noted: Any = None
         self._fresh = False
 
@@ -84,41 +94,45 @@ class Placer:
         """
         if self._fresh:
             self._begin(claim)
-        fresh, self._fresh = self._fresh, True  # whatever is raised, the buffer knows better than this
-        panes = self._due(most)
+        self._fresh = True  # whatever is raised: the buffer knows better than this
+        due = self._due(most)
         read = 0
-        if len(panes) < most:
+        if len(due) < most:
             read = self._read()
-            panes = self._due(most)
-        docs = self._cut(panes, claim)
+            due = self._due(most)
+        docs = self._cut(due, claim)
+        early = self._hand_out_early(most - len(due), claim)
+        revised = self._revise(claim)
         if not docs and self._inbox.whole:
             self._note_now_and_then()
-        self._fresh = fresh
-        self.busy = bool(read)
-        return docs, bool(docs or panes) or not self._inbox.whole
+        self._fresh, self.busy = False, bool(read)
+        return docs + early, bool(docs or due or early or revised) or not self._inbox.whole
 
     def ask_in(self) -> float | None:
         """Seconds until something will be due if no message comes; ``None``: nothing will."""
         if self._fresh:
             return None
-        times = [self._shelf.next_deadline()]
-        end = self._shelf.next_due()
-        if end is not None:
-            times.append(self._watermark.reached_at(end))
-        now = micros(self.store.clock.now())
-        return min((max(0.0, (each - now) / SECOND) + 0.001 for each in times if each is not None), default=None)
+        when = self._tracks.next_time()
+        wait = None if when is None else max(0.0, (when - micros(self.store.clock.now())) / SECOND) + 0.001
+        if self.placing.early is not None:
+            early = max(0.0, self._early_at - time.monotonic())
+            wait = early if wait is None else min(early, wait)
+        return wait
 
-    def _due(self, most: int) -> list[Pane]:
+    def _due(self, most: int) -> list[Due]:
         """The next panes, as many as may be cut, and as fit into one transaction."""
-        panes: list[Pane] = []
-        n = size = 0
-        for pane in itertools.islice(self._shelf.due(self._watermark.base, self._now), most):
-            n += len(pane.events)
-            size += sum([event.size for event in pane.events]) + 500
-            if panes and (n > MAX_GROUP or size > MAX_INLINE):
+        if self._inbox.last < self._read_up_to and not self._inbox.whole:
+            return []
+        chosen: list[Due] = []
+        n = size = windows = 0
+        for track, pane in itertools.islice(self._tracks.due(), MAX_GROUP):
+            n += len(pane.events) + len(pane.gone)
+            size += sum([event.size for event in pane.events]) + BESIDE
+            windows += is_window(pane)
+            if windows > most or (chosen and (n > 2 * MAX_GROUP or size > MAX_INLINE)):
                 break
-            panes.append(pane)
-        return panes
+            chosen.append((track, pane))
+        return self._without_running_early(chosen) if self.placing.early is not None else chosen
 
     # -- reading
 
@@ -128,33 +142,37 @@ class Placer:
         found = self._inbox.read()
         events = self._place(found)
         whole = self._inbox.whole
+        touched = {event.slot for event in events} if self.placing.by_key else ()
         self._see(events, whole)
-        self._watermark.move(now if whole else None)
-        self._now = now
+        self._tracks.move(now, whole=whole, touched=touched)
         return len(found)
 
     def _place(self, found: Sequence[Message]) -> list[Event]:
         """Put messages on the shelf; what does not belong there becomes a letter."""
-        placing, add = self.placing, self._shelf.add
+        placing = self.placing
         events: list[Event] = []
-        late: list[Event] = []
-        rubbish: dict[str, list[Message]] = defaultdict(list)
         read: Iterable[Any] = Message.unpack(found) if placing.reads else itertools.repeat(None)
         for message, data in zip(found, read):  # noqa: B905 (one of them may have no end)
             try:
-                event = placing.event(message.id, message.created, len(message.data), data)
+                event = placing.event(message.id, message.created, len(message.data), data, message.held)
             except Unplaceable as reason:
-                rubbish[str(reason)].append(message)
+                self._letters.unusable(str(reason), message)
                 continue
-            if placing.time is None and self._mark and placing.timed:
-                event = event._replace(time=max(event.time, self._mark[0]))  # an append is never late
-            if add(event):
+            if self._add(event):
                 events.append(event)
-            else:
-                late.append(event)
-        self._letters += [self._rubbish(reason, messages) for reason, messages in rubbish.items()]
-        self._letters += self._late(late)
         return events
+
+    def _add(self, event: Event) -> bool:
+        track = self._tracks.of(event.slot)
+        if track.shelf.add(event):
+            return True
+        if self.placing.time is None and not event.held and track.mark:
+            # An append is never late: it goes where things are put now.
+            event = event._replace(time=max(event.time, track.mark[0]))
+            if track.shelf.add(event):
+                return True
+        self._letters.late(event, track.shelf.missed(event))
+        return False
 
     def _see(self, events: list[Event], whole: bool) -> None:
         """Let the watermark see them; what came in the last second only once that second has been read whole.
@@ -168,74 +186,144 @@ class Placer:
             events = [each for each in events if each.id[:4] < second]
         elif self._unseen:
             events, self._unseen = self._unseen + events, []
-        see = self._watermark.see
-        if events:
-            top = max(events)
-            see(top.time, top.created)
-
-    def _rubbish(self, reason: str, found: Sequence[Message]) -> Part:
-        created = [each.created for each in found]
-        return Part(start=min(created), end=max(created), name=f'unplaced:{found[0].id.hex()}',
-                    ids=[each.id for each in found], times=created, blobs=[each.data for each in found],
-                    dead=(f'it belongs to no window: {reason}', 'unplaced'))
-
-    def _late(self, late: Sequence[Event]) -> list[Part]:
-        """What becomes of messages whose window was cut: a letter for each window, or nothing but a number."""
-        windows: dict[tuple[tuple[int, int], bytes], list[Event]] = defaultdict(list)
-        for event in sorted(late):
-            windows[self._shelf.missed(event), event.slot].append(event)
-        parts = []
-        for ((start, end), slot), events in windows.items():
-            ids = [event.id for event in events]
-            if self.placing.late == 'drop':
-                self._dropped += ids
-                continue
-            key, dead = events[0].key, None
-            if self.placing.late == 'dead':
-                dead = (f'{len(ids)} message(s) came when their window had been cut; redrive it to run on them', 'late')
-            parts.append(Part(
-                start=start, end=end, name=f'{span_name(start, key, slot)}:late:{ids[0].hex()}', key=key, slot=slot,
-                ids=ids, times=[event.created for event in events], blobs=self._inbox.data(ids), late=True, dead=dead))
-        return parts
+        self._tracks.see(events)
 
     # -- cutting
 
-    def _cut(self, panes: Sequence[Pane], claim: Claim) -> list[Document]:
-        letters, self._letters = self._letters, []
-        dropped, self._dropped = self._dropped, []
-        if not panes and not letters and not dropped:
+    def _cut(self, due: Sequence[Due], claim: Claim) -> list[Document]:
+        for track, pane in due:
+            for event in pane.late:
+                self._letters.late(event, track.shelf.missed(event))
+        again = {event.id for _, pane in due for event in pane.late} if self.placing.time is None else set()
+        letters, dropped = self._letters.take(again)
+        if not due and not letters and not dropped:
             return []
-        parts = letters + [self._part(pane) for pane in panes]
-        mark = panes[-1].mark if panes and panes[-1].mark else None
-        progress = Progress(id=self._id, mark=mark, watermark=self._watermark.document(), late=dropped)
-        if self._session is not None and not self.emitter.keep and all(each.blobs is not None for each in parts):
-            docs = self.store.place(self._session, self.stream, parts, claim, progress)
-        else:
-            marks = [None] * len(letters) + [pane.mark or None for pane in panes]
-            docs = self.store.place_by_marks(self.stream, parts, marks, claim, progress, keep=self.emitter.keep)
-        for pane in panes:
-            self._shelf.close(pane)
-        for part in parts:
-            self._inbox.forget(part.leaving)
-        self._inbox.forget(dropped)
-        self._mark = mark or self._mark
+        windows = [pane for _, pane in due if is_window(pane)]
+        parts = letters + [self._part(pane) for pane in windows]
+        members = {each for part in parts for each in (part.ids if part.marks is None else part.marks)}
+        leaving = itertools.chain((event.id for _, pane in due for event in pane.gone), dropped)
+        bare = [each for each in dict.fromkeys(leaving) if each not in members and each not in again]
+        progress = self._progress(due, gone=[*members, *bare], bare=bare, late=self._letters.counted)
+        marks = [None] * len(letters) + [pane.mark or None for pane in windows]
+        docs = self._store(parts, marks, claim, progress)
+        for track, pane in due:
+            self._tracks.close(track, pane)
+            for event in pane.late:
+                if event.id in again:
+                    self._add(event)
+        self._inbox.forget(progress.gone)
         return docs
+
+    def _progress(self, due: Sequence[Due], **more: Any) -> Progress:
+        watermark = self._tracks.watermark.document() | {'read': max(self._inbox.last, self._read_up_to)}
+        marked = [(track, pane.mark) for track, pane in due if pane.mark]
+        keys: dict[bytes, Any] = {}
+        if self.placing.by_key:
+            keys = {track.slot: (mark, track.watermark.document()) for track, mark in marked}
+        early = [f'{self.stream}:{pane.name}{EARLY}' for _, pane in due] if self.placing.early is not None else []
+        mark = marked[-1][1] if marked and not keys else None
+        return Progress(id=self._id, mark=mark, watermark=watermark, keys=keys,
+                        held=[event.id for _, pane in due for event in pane.held], early=early, **more)
+
+    def _store(self, parts: Sequence[Part], marks: Sequence[Any], claim: Claim, progress: Progress) -> list[Document]:
+        if self._session is None or self.emitter.keep or any(part.blobs is None for part in parts):
+            return self.store.place_by_marks(self.stream, parts, marks, claim, progress, keep=self.emitter.keep)
+        try:
+            return self.store.place(self._session, self.stream, parts, claim, progress)
+        except NameTaken:
+            return self.store.place(self._session, self.stream, parts, claim, progress, numbered=True)
 
     def _part(self, pane: Pane) -> Part:
         ids = [event.id for event in pane.events]
-        small = sum([event.size for event in pane.events]) <= MAX_INLINE and len(ids) <= MAX_GROUP
-        return Part(start=pane.start, end=pane.end, name=pane.name, key=pane.key, slot=pane.slot, ids=ids,
-                    times=[event.created for event in pane.events], final=pane.final,
-                    blobs=self._inbox.data(ids) if small else None,
-                    gone=None if pane.gone is pane.events else [event.id for event in pane.gone])
+        part = Part(start=pane.start, end=pane.end, name=pane.name, key=pane.key, slot=pane.slot, ids=ids,
+                    times=[event.created for event in pane.events], blobs=None, final=pane.final,
+                    keeps=self.placing.late == 'update' and pane.final,
+                    marks=None if pane.gone is pane.events else self._marks(pane))
+        if sum([event.size for event in pane.events]) <= MAX_INLINE:
+            return part.with_data(self._inbox.data(ids))
+        if part.marks is None:
+            return part  # its data stay in the buffer
+        return part.without_others(
+            'it has more data than a window document can hold (12 MB), and shares messages with other windows, so they '
+            'cannot stay in the buffer for it; here are those of them that no later window needs', 'too large')
+
+    @staticmethod
+    def _marks(pane: Pane) -> list[bytes] | None:
+        """Which of its members are the pane's own; ``None``: all."""
+        gone = {event.id for event in pane.gone}
+        marks = [event.id for event in pane.events if event.id in gone]
+        return None if len(marks) == len(pane.events) else marks
+
+    # -- windows that come several times
+
+    def _without_running_early(self, due: list[Due]) -> list[Due]:
+        """Those before the first one of which an early version runs just now: the final one comes after it."""
+        states = self.store.states_of([f'{self.stream}:{pane.name}{EARLY}' for _, pane in due]) if due else {}
+        for at, (_, pane) in enumerate(due):
+            if states.get(f'{self.stream}:{pane.name}{EARLY}', 'dead') not in ('ready', 'dead'):
+                return due[:at]
+        return due
+
+    def _hand_out_early(self, most: int, claim: Claim) -> list[Document]:
+        """Hand out windows that have grown, now and then."""
+        if self.placing.early is None or most <= 0 or not self._inbox.whole or time.monotonic() < self._early_at:
+            return []
+        grown = [(track, pane) for track, pane in itertools.islice(self._tracks.early(), most)
+                 if sum([event.size for event in pane.events]) <= MAX_INLINE]
+        there = self.store.states_of([f'{self.stream}:{pane.name}{EARLY}' for _, pane in grown]) if grown else {}
+        grown = [(track, pane) for track, pane in grown if f'{self.stream}:{pane.name}{EARLY}' not in there]
+        size = 0
+        fit: list[Due] = []
+        for track, pane in grown:
+            size += sum([event.size for event in pane.events]) + BESIDE
+            if fit and size > MAX_INLINE:
+                break
+            fit.append((track, pane))
+        if len(fit) == len(grown) < most:
+            self._early_at = time.monotonic() + self.placing.early / SECOND
+        if not fit:
+            return []
+        parts = [self._part(pane) for _, pane in fit]
+        docs = self._store(parts, [None] * len(parts), claim, Progress(
+            id=self._id, watermark=self._progress(()).watermark))
+        for track, pane in fit:
+            self._tracks.close(track, pane)
+        return docs
+
+    def _revise(self, claim: Claim) -> int:
+        """Bring windows again that messages came late for, with them; those that run just now later."""
+        revised = 0
+        for name, (_, events) in list(self._letters.updates.items()):
+            doc = self.store.window(f'{self.stream}:{name}')
+            state = doc['state'] if doc is not None else None
+            if state in ('ready', 'running', 'cutting'):
+                continue
+            part = self._letters.revised(name, doc)
+            del self._letters.updates[name]
+            progress = self._progress((), gone=[event.id for event in events])
+            if doc is not None and part.dead is None:
+                assert self._session is not None
+                if not self.store.revise(self._session, self.stream, doc, part, claim, progress,
+                                         keep=self.emitter.keep):
+                    raise LeaseLost(f'window {doc["_id"]} is not done any more')
+            else:
+                self._store([part], [None], claim, progress)
+            self._inbox.forget(progress.gone)
+            revised += 1
+        return revised
 
     def _note_now_and_then(self) -> None:
         """Store the watermark of a quiet stream."""
-        document = self._watermark.document()
-        if document != self._noted and time.monotonic() >= self._note_at:
+        progress = self._progress(())
+        if progress.watermark != self._noted and time.monotonic() >= self._note_at:
             self._note_at = time.monotonic() + NOTE
-            self.store.note_watermark(self.stream, Progress(id=self._id, watermark=document))
-            self._noted = document
+            self.store.note_watermark(self.stream, progress)
+            self._noted = progress.watermark
+
+
+def is_window(pane: Pane) -> bool:
+    """Whether a pane is a window, and not only tells what leaves the buffer; a window may be empty."""
+    return bool(pane.events) or pane.name is not None
 
 
 def refuse_another(stream: str, stored: Document, numbers: Document) -> None:

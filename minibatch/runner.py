@@ -17,7 +17,6 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from inspect import iscoroutinefunction
 from typing import Any
 
 from minibatch.cutter import Cutter
@@ -33,6 +32,7 @@ from minibatch.store.schema import MAX_GROUP
 from minibatch.tables.closing import closing
 from minibatch.upkeep import Upkeep
 from minibatch.window.base import Batch, View, WindowEmitter
+from minibatch.wrapped import OrLate, Quiet
 
 log = logging.getLogger('minibatch')
 
@@ -42,22 +42,6 @@ AHEAD, MOST_WINDOWS, MOST_MESSAGES = 0.1, 500, 2 * MAX_GROUP
 LEADING, FOLLOWING = 3.0, 1.0
 #: How long a stop waits for MongoDB to come back before it leaves windows to their leases, in seconds.
 GRACE = 10.0
-
-
-class Quiet:
-    """A function whose result nobody wants, so that it need not be sent between processes."""
-
-    def __init__(self, fn: Callable[[Any], Any]) -> None:
-        self.fn = fn
-        self.waits = iscoroutinefunction(fn) or iscoroutinefunction(getattr(fn, '__call__', None))  # noqa: B004
-
-    def __call__(self, batch: Batch) -> Any:
-        result = self.fn(batch)
-        return _drop(result) if self.waits else None
-
-
-async def _drop(result: Any) -> None:
-    await result
 
 
 class Runner:
@@ -99,6 +83,8 @@ class Runner:
         emitter = self.emitter
         wanted = emitter.sink is not None or emitter.forwardfn is not None or (
             type(emitter).forward is not WindowEmitter.forward)
+        if emitter.placing is not None and callable(emitter.placing.late):
+            fn = OrLate(fn, emitter.placing.late)
         fn = fn if wanted else Quiet(fn)
         self.executor.check(fn, self.options.timeout)
         return fn
@@ -249,7 +235,8 @@ class Runner:
         if room > 0 and now >= self._take_at:
             try:
                 room = min(room, self._in_a_group())
-                taken = self.store.take(self.stream, self.id, room, self.options.lease, self.lsid)
+                taken = self.store.take(self.stream, self.id, room, self.options.lease, self.lsid,
+                                        ordered=self.options.ordered)
             except StoreUnavailable as error:
                 log.info('%s: cannot take windows: %s', self.stream, error)
                 taken = []
@@ -331,6 +318,8 @@ class Runner:
             self._seconds = took if not self._seconds else 0.7 * self._seconds + 0.3 * took
             for record, _, _ in settled:
                 self._held.pop(record.id, None)
+            if self.options.ordered:
+                self._take_at = 0.0  # the next windows of these keys may be there
             self.cutter.wake()
         self.upkeep.count_now_and_then()
 

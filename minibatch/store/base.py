@@ -100,6 +100,7 @@ class Base:
         self.consumers = self.db['consumer']
         self.sources = self.db['source']
         self.tables = self.db['table']
+        self.progress = self.db['progress']
         with self._ensuring:
             key = (id(self.client), connection.db.name)
             if key not in self._ensured:

@@ -272,15 +272,15 @@ class Cut(Lead):
         return found, len(found) <= schema.MAX_GROUP or order.size is not None, hint
 
     def _read(self, query: Document, limit: int, hint: list[tuple[str, int]],
-              session: ClientSession | None) -> tuple[list[bytes], bool]:
+              session: ClientSession | None, **more: int) -> tuple[list[bytes], bool]:
         """Up to *limit* messages as BSON, as one reply of the server holds them (16 MB); whether these are all.
 
         By a command, since pymongo's cursors make an object for each document, of raw batches too, which takes a third
         of the time.
         """
         reply = self.db.command({
-            'find': self.buffer.name, 'filter': query, 'projection': {'data': 1, 'created': 1}, 'sort': {'_id': 1},
-            'limit': limit, 'batchSize': limit, 'hint': dict(hint),
+            'find': self.buffer.name, 'filter': query, 'projection': {'data': 1, 'created': 1, **more},
+            'sort': {'_id': 1}, 'limit': limit, 'batchSize': limit, 'hint': dict(hint),
         }, codec_options=_RAW, session=session)
         found, cursor = raw.page(bytes(reply['cursor'].raw))
         if cursor:

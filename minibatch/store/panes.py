@@ -6,85 +6,50 @@ been cut, deletes the messages by ``_id`` (the number deleted must be theirs) an
 carry the data. So nothing is written twice, each window is cut once, and whoever leads next finds the rest in the
 buffer. Where windows cannot be moved they are marked (:mod:`minibatch.store.cut`), with the progress in the window
 document until it is stored.
+
+A message that later windows need, too, stays free; a window that shares messages keeps its data in its document.
 """
 
 from __future__ import annotations
 
+import base64
 import uuid
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import timedelta
+from typing import Any
 
-import bson
-from bson import ObjectId
-from pymongo import ReturnDocument
+from pymongo import ReturnDocument, UpdateOne
 from pymongo.client_session import ClientSession
+from pymongo.errors import BulkWriteError
 
-from minibatch.clock import micros, moment
+from minibatch.clock import moment
 from minibatch.errors import LeaseLost
 from minibatch.order import Claim, Part, Progress
 from minibatch.points import reached
 from minibatch.states import WindowState
 from minibatch.store import raw, schema
-from minibatch.store.base import free, in_seconds, verb
-from minibatch.store.cut import HINT, Cut
-from minibatch.store.record import pack_ids
+from minibatch.store.base import DUPLICATE, free, in_seconds, verb
+from minibatch.store.cut import HINT
+from minibatch.store.free import Free, id_of, packed
 from minibatch.store.schema import Document
+from minibatch.store.streams import Streams
 
-_MILLISECOND = 1000
-#: What marks ids as bytes that are no ObjectIds; too long to be taken for one.
-_OTHER = b'\xff' * 8
-
-
-class Message(NamedTuple):
-    """A message as the cutter reads it.
-
-    :ivar id: its ``_id`` as bytes (:func:`id_bytes`)
-    :ivar created: when it was appended, in microseconds
-    :ivar data: its data as BSON
-    """
-
-    id: bytes
-    created: int
-    data: bytes
-
-    @staticmethod
-    def unpack(messages: Sequence[Message]) -> list[Any]:
-        """The data of messages, decoded."""
-        return bson.decode_all(b''.join([each.data for each in messages]), schema.CODEC)
+READY, RUNNING, DONE, DEAD, CUTTING = (each.value for each in (
+    WindowState.READY, WindowState.RUNNING, WindowState.DONE, WindowState.DEAD, WindowState.CUTTING))
 
 
-def id_bytes(id_: Any) -> bytes:
-    """An ``_id`` as bytes: the 12 of an ObjectId, more for any other.
-
-    >>> len(id_bytes(ObjectId())), id_of(id_bytes('mine'))
-    (12, 'mine')
-    """
-    return id_.binary if type(id_) is ObjectId else _OTHER + bson.encode({'': id_}, codec_options=schema.CODEC)
+class NameTaken(Exception):
+    """There is a window of that id: it was kept, and the stream was reset."""
 
 
-def id_of(raw_id: bytes) -> Any:
-    """The reverse of :func:`id_bytes`."""
-    return ObjectId(raw_id) if len(raw_id) == 12 else bson.decode(raw_id[len(_OTHER):], schema.CODEC)['']
-
-
-def low_id(raw_id: bytes, seconds: int) -> bytes:
-    """The lowest ObjectId of so many seconds before the one of *raw_id*.
-
-    >>> low_id(b'\\x00\\x00\\x00\\x05' + b'x' * 8, 3)
-    b'\\x00\\x00\\x00\\x02\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00'
-    """
-    return max(0, int.from_bytes(raw_id[:4], 'big') - seconds).to_bytes(4, 'big') + bytes(8)
-
-
-class Panes(Cut):
-    """Read the buffer, and cut placed windows."""
+class Panes(Free, Streams):
+    """Cut placed windows, and note how far."""
 
     @verb
     def open_placed(self, stream: str, owner: str, strategy: Document) -> Document:
         """How far a stream has been cut, for who begins to lead it; noted as this strategy's if it is nobody's yet.
 
-        :return: ``strategy``, ``id``, and maybe ``mark`` and ``watermark``
+        :return: ``strategy``, ``id``, maybe ``mark`` and ``watermark``, and ``keys``: (mark, watermark) by slot
         :raises LeaseLost: somebody else leads
         """
         fresh = {'strategy': {'$literal': strategy}, 'id': uuid.uuid4().hex}
@@ -94,6 +59,8 @@ class Panes(Cut):
         if doc is None:
             raise LeaseLost(f'another consumer cuts the windows of {stream!r} now')
         placed: Document = doc['placed']
+        keys = self.progress.find(_of_keys(stream) | {'id': placed['id']})
+        placed['keys'] = {bytes(each['slot']): (tuple(each['mark']), each['watermark']) for each in keys}
         return placed
 
     @verb
@@ -106,7 +73,8 @@ class Panes(Cut):
     @verb
     def reset_placed(self, stream: str) -> None:
         """Forget the progress and the strategy: what is in the buffer is placed anew."""
-        self.streams.update_one({'_id': stream}, {'$unset': {'placed': 1}})
+        self.forget_placed(stream)
+        self.buffer.update_many(free(stream) | {'held': True}, {'$unset': {'held': 1}})
 
     @verb
     def note_watermark(self, stream: str, progress: Progress) -> None:
@@ -114,100 +82,101 @@ class Panes(Cut):
         self.streams.update_one({'_id': stream, 'placed.id': progress.id},
                                 {'$set': {'placed.watermark': progress.watermark}})
 
-    # -- reading
-
-    @verb
-    def page_after(self, stream: str, after: Any, limit: int) -> tuple[list[Message], bool]:
-        """The free messages after an id (``None``: from the first one), in order of their ids.
-
-        :return: up to *limit* messages, no more than 16 MB of them, and whether there are no more
-        """
-        query = free(stream) if after is None else free(stream) | {'_id': {'$gt': after}}
-        found, ended = self._read(query, limit, HINT, None)
-        return messages(found), ended and len(found) < limit
-
-    @verb
-    def free_within(self, stream: str, low: Any, high: Any) -> int:
-        """How many messages are free with ids from *low* (``None``: all) to *high*."""
-        return self.buffer.count_documents(_within(stream, low, high), hint='state')
-
-    @verb
-    def ids_within(self, stream: str, low: Any, high: Any) -> list[bytes]:
-        """Their ids."""
-        return [id_bytes(doc['_id']) for doc in self.buffer.find(_within(stream, low, high), {'_id': 1}, hint=HINT)]
-
-    @verb
-    def messages_of(self, stream: str, ids: Sequence[bytes]) -> list[Message]:
-        """These messages as far as they are free, in order of their ids."""
-        found = []
-        for at in range(0, len(ids), 1000):
-            cursor = self._raw.find(free(stream) | {'_id': {'$in': [id_of(each) for each in ids[at:at + 1000]]}},
-                                    {'data': 1, 'created': 1}, hint=HINT)
-            found += [bytes(doc.raw) for doc in cursor]
-        return sorted(messages(found))
-
     # -- cutting
 
     @verb
-    def place(self, session: ClientSession, stream: str, parts: Sequence[Part], claim: Claim,
-              progress: Progress) -> list[Document]:
+    def place(self, session: ClientSession, stream: str, parts: Sequence[Part], claim: Claim, progress: Progress, *,
+              numbered: bool = False) -> list[Document]:
         """Cut windows in one transaction, and store the progress with them.
 
         :param session: the cutter's own session
+        :param numbered: put their numbers into the ids of all windows
         :return: the window documents, of which the first ``claim.windows`` are running
         :raises LeaseLost: somebody else leads, or has taken or removed one of the messages: read the buffer again
+        :raises NameTaken: cut them *numbered*
         """
         reached('place:before')
         with session.start_transaction(read_concern=schema.SNAPSHOT, write_concern=schema.MAJORITY):
             first = self._advance(stream, claim, len(parts), progress, session)
+            if progress.keys:
+                self._advance_keys(stream, progress, session)
             reached('place:advanced')
-            ids = [*progress.late, *(each for part in parts for each in part.leaving)]
-            if ids:
-                ids.sort()
-                gone = self.buffer.delete_many(free(stream) | {'_id': {'$in': [id_of(each) for each in ids]}},
-                                               session=session, hint=HINT).deleted_count
-                if gone != len(ids):
-                    raise LeaseLost(f'{len(ids) - gone} of {len(ids)} messages are not there any more')
+            if progress.gone:
+                n = self.buffer.delete_many(_these(stream, progress.gone), session=session, hint=HINT).deleted_count
+                if n != len(progress.gone):
+                    raise LeaseLost(f'{len(progress.gone) - n} of {len(progress.gone)} messages are not there any more')
+            if progress.held:
+                self._hold(stream, progress.held, session)
             reached('place:deleted')
-            docs = self._placed_documents(stream, first, parts, claim)
+            if progress.early:
+                self.windows.delete_many({'_id': {'$in': list(progress.early)}, 'state': {'$in': [READY, DEAD]}},
+                                         session=session)
+            docs = self._placed_documents(stream, first, parts, claim, numbered=numbered)
             if docs:
-                self.windows.insert_many([raw.with_data(doc, part.blobs or ()) for doc, part in zip(
-                    docs, parts, strict=True)], session=session)
+                self._insert_windows([raw.with_data(doc, part.blobs or ()) for doc, part in zip(
+                    docs, parts, strict=True)], session)
             reached('place:inserted')
         reached('place:committed')
         for doc, part in zip(docs, parts, strict=True):
             doc['packed'] = raw.Packed(part.blobs or ())
         return docs
 
+    def _insert_windows(self, docs: Sequence[Any], session: ClientSession) -> None:
+        try:
+            self.windows.insert_many(docs, session=session)
+        except BulkWriteError as error:
+            if any(each.get('code') == DUPLICATE for each in (error.details or {}).get('writeErrors', ())):
+                raise NameTaken from error
+            raise
+
     @verb
     def place_by_marks(self, stream: str, parts: Sequence[Part], marks: Sequence[Sequence[Any] | None], claim: Claim,
                        progress: Progress, *, keep: bool) -> list[Document]:
         """Cut windows by marking their messages: where there are no transactions, to keep them, or if they are large.
 
+        Each step may be the last one of a consumer that is killed: what is held is noted first, since it means
+        something only behind the progress; the windows carry the progress; what is in no window goes last.
+
         :param marks: the progress with each window
         :return: as :meth:`place` does; fewer if messages of a window were not there any more
         :raises LeaseLost: somebody else leads
         """
+        # One number more than there are windows: that of the progress when all of them are cut.
         plain = Progress(id=progress.id, watermark=progress.watermark, late=progress.late)
-        first = self._advance(stream, claim, len(parts), plain, None)
-        if progress.late:
-            self.buffer.delete_many(free(stream) | {'_id': {'$in': [id_of(each) for each in sorted(progress.late)]}},
-                                    hint=HINT)
+        first = self._advance(stream, claim, len(parts) + 1, plain, None)
+        if progress.held:
+            self._hold(stream, progress.held, None)
         docs = self._placed_documents(stream, first, parts, claim)
-        there = {doc['_id'] for doc in self.windows.find({'_id': {'$in': [doc['_id'] for doc in docs]}}, {'_id': 1})}
+        ids = [doc['_id'] for doc in docs]
+        there = {doc['_id'] for doc in self.windows.find({'_id': {'$in': ids}}, {'_id': 1})} if ids else set()
         for doc, part, mark in zip(docs, parts, marks, strict=True):
-            if doc['_id'] in there:  # kept from before a reset
+            if doc['_id'] in there:
                 doc['_id'] += f':{doc["seq"]}'
-            doc.update(moved=False, keep=keep or None)
             if part.blobs is not None:
                 doc['data'] = raw.Packed(part.blobs).unpack()
-            if doc.get('shared'):
-                doc['marks'] = _packed(part.leaving)
+            doc['moved'] = part.marks is not None and not part.marks
+            doc['keep'] = (keep and not doc['moved']) or part.keeps
+            if part.marks is not None:
+                doc['marks'] = packed(part.marks)
             if part.dead is not None:
                 doc['then'] = doc['state']
-            if mark is not None:
+            if mark is not None and not progress.keys:
                 doc['progress'] = {'id': progress.id, 'mark': list(mark)}
-        return self.intend(stream, docs, claim)
+        if progress.early:
+            self.windows.delete_many({'_id': {'$in': list(progress.early)}, 'state': {'$in': [READY, DEAD]}})
+        cut = self.intend(stream, docs, claim) if docs else []
+        if len(cut) < len([doc for doc in docs if doc['n']]):
+            raise LeaseLost('messages went into another window')
+        if progress.keys:
+            self._advance_keys(stream, progress, None)
+        elif progress.mark is not None:
+            self._progress(stream, first + len(parts), {'id': progress.id, 'mark': list(progress.mark)})
+        if progress.bare and keep:
+            self.buffer.update_many(_these(stream, progress.bare), {'$set': {
+                'processed': True, 'window': f'{stream}:placed'}}, hint=HINT)
+        elif progress.bare:
+            self.buffer.delete_many(_these(stream, progress.bare), hint=HINT)
+        return cut
 
     def _advance(self, stream: str, claim: Claim, n: int, progress: Progress, session: ClientSession | None) -> int:
         change: Document = {'seq': {'$add': ['$seq', n]}, 'lease.until': in_seconds(claim.ttl),
@@ -215,7 +184,7 @@ class Panes(Cut):
         if progress.mark is not None:
             change['placed.mark'] = {'$literal': list(progress.mark)}
         if progress.late:
-            change['stats.late'] = {'$add': [{'$ifNull': ['$stats.late', 0]}, len(progress.late)]}
+            change['stats.late'] = {'$add': [{'$ifNull': ['$stats.late', 0]}, progress.late]}
         doc = self.streams.find_one_and_update(
             {'_id': stream, 'lease.owner': claim.owner, 'placed.id': progress.id}, [{'$set': change}], {'seq': 1},
             return_document=ReturnDocument.AFTER, session=session)
@@ -223,27 +192,45 @@ class Panes(Cut):
             raise LeaseLost(f'another consumer cuts the windows of {stream!r} now, or it was reset')
         return int(doc['seq']) - n + 1
 
-    def _placed_documents(self, stream: str, first: int, parts: Sequence[Part], claim: Claim) -> list[Document]:
+    def _advance_keys(self, stream: str, progress: Progress, session: ClientSession | None) -> None:
+        self.progress.bulk_write([UpdateOne(
+            {'_id': _key_id(stream, slot)},
+            {'$set': {'stream': stream, 'slot': slot, 'id': progress.id, 'mark': list(mark), 'watermark': watermark}},
+            upsert=True) for slot, (mark, watermark) in progress.keys.items()], ordered=False, session=session)
+
+    def _hold(self, stream: str, ids: Sequence[bytes], session: ClientSession | None) -> None:
+        self.buffer.update_many(_these(stream, ids), {'$set': {'held': True}}, session=session, hint=HINT)
+
+    def _placed_documents(self, stream: str, first: int, parts: Sequence[Part], claim: Claim, *,
+                          numbered: bool = False) -> list[Document]:
         now = self.clock.now()
-        running = {'state': WindowState.RUNNING.value, 'owner': claim.owner, 'token': claim.token, 'lsid': claim.lsid,
+        running = {'state': RUNNING, 'owner': claim.owner, 'token': claim.token, 'lsid': claim.lsid,
                    'attempt': 1, 'until': now + timedelta(seconds=claim.ttl)}
         docs, mine = [], claim.windows
         for at, part in enumerate(parts):
             seq = first + at
-            name = f'{stream}:{seq if part.name is None else part.name}'
+            name = window_id(stream, part, seq)
             doc: Document = {
-                '_id': name, 'stream': stream, 'seq': seq, 'state': WindowState.READY.value,
+                '_id': f'{name}:{seq}' if numbered else name, 'stream': stream, 'seq': seq, 'state': READY,
                 'n': len(part.ids), 'processed': False, 'attempt': 0, 'created': now,
-                'members': _packed(part.ids), 'times': raw.pack_times(part.times),
-                'start': _stored(part.start), 'end': _stored(part.end), 'span': [part.start, part.end], 'moved': True}
+                'members': packed(part.ids), 'times': raw.pack_times(part.times),
+                'start': _stored(part.start), 'end': _stored(part.end), 'span': [part.start, part.end],
+                'moved': not part.keeps}
             if part.slot:
                 doc['key'] = list(part.key) if isinstance(part.key, tuple) else part.key
                 doc['slot'] = part.slot
-            if part.gone is not None and len(part.gone) != len(part.ids):
+            if part.marks is not None:
                 doc['shared'] = True
+            if part.late:
+                doc['late'] = True
+            if part.keeps:
+                doc['keep'] = True
+            if not part.final:
+                doc['final'], doc['shown'] = False, doc['_id']
+                doc['_id'] += EARLY
             if part.dead is not None:
                 reason, kind = part.dead
-                doc['state'] = WindowState.DEAD.value
+                doc['state'] = DEAD
                 doc['errors'] = [{'attempt': 0, 'error': reason, 'kind': kind, 'traceback': None, 'when': now}]
             elif mine > 0:
                 mine -= 1
@@ -251,36 +238,73 @@ class Panes(Cut):
             docs.append(doc)
         return docs
 
+    # -- windows that come several times
 
-def _within(stream: str, low: Any, high: Any) -> Document:
-    # Not greater, instead of less or equal: ids of all types count, whatever the type of *high*.
-    return free(stream) | {'_id': {'$not': {'$gt': high}} if low is None else {'$gte': low, '$lte': high}}
+    @verb
+    def states_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """The states of windows, of those that there are."""
+        return {doc['_id']: doc['state'] for doc in self.windows.find({'_id': {'$in': list(ids)}}, {'state': 1})}
+
+    @verb
+    def window(self, id_: str) -> Document | None:
+        """One window document."""
+        doc: Document | None = self.windows.find_one({'_id': id_})
+        return doc
+
+    @verb
+    def revise(self, session: ClientSession, stream: str, doc: Document, part: Part, claim: Claim,
+               progress: Progress, *, keep: bool) -> bool:
+        """``done -> ready`` for a window that messages came late for: all of them, with a revision one higher.
+
+        :param doc: the window as it is
+        :param part: as it shall be
+        :return: ``False`` if the window is not done any more
+        :raises LeaseLost: somebody else leads, or has taken one of the messages
+        """
+        reached('place:before')
+        with session.start_transaction(read_concern=schema.SNAPSHOT, write_concern=schema.MAJORITY):
+            seq = self._advance(stream, claim, 1, progress, session)
+            query = _these(stream, progress.gone)
+            gone = (self.buffer.update_many(query, {'$set': {'processed': True, 'window': doc['_id']}}, session=session)
+                    .modified_count if keep else self.buffer.delete_many(query, session=session).deleted_count)
+            if gone != len(progress.gone):
+                raise LeaseLost(f'{len(progress.gone) - gone} messages are not there any more')
+            changed = self.windows.update_one(
+                {'_id': doc['_id'], 'state': DONE, 'revision': doc.get('revision')},
+                {'$set': {'state': READY, 'revision': doc.get('revision', 0) + 1, 'seq': seq, 'attempt': 0,
+                          'processed': False, 'n': len(part.ids), 'members': packed(part.ids),
+                          'times': raw.pack_times(part.times), 'data': raw.Packed(part.blobs or ()).unpack()},
+                 '$unset': {'token': 1, 'owner': 1, 'errors': 1, 'not_before': 1}}, session=session).modified_count
+            if not changed:
+                session.abort_transaction()
+                return False
+            reached('place:inserted')
+        reached('place:committed')
+        return True
 
 
-def messages(found: Sequence[bytes]) -> list[Message]:
-    """Messages as the server sent them."""
-    if raw.regular(found):
-        unpack = raw.TIME.unpack_from
-        return [Message(doc[9:21], unpack(doc, 30)[0] * _MILLISECOND, doc[44:-1]) for doc in found]
-    read = []
-    for each in found:
-        if raw.regular([each]):
-            read += messages([each])
-            continue
-        doc = bson.decode(each, schema.CODEC)
-        data = doc.get('data')
-        created = doc.get('created')
-        read.append(Message(id_bytes(doc['_id']), micros(created) if isinstance(created, datetime) else 0, bson.encode(
-            data if isinstance(data, dict) else {'data': data}, codec_options=schema.CODEC)))
-    return read
+#: What is behind the id of a window that is handed out early.
+EARLY = ':early'
 
 
-def _packed(ids: Sequence[bytes]) -> Any:
-    return b''.join(ids) if all(len(each) == 12 for each in ids) else pack_ids([id_of(each) for each in ids])
+def window_id(stream: str, part: Part, seq: int) -> str:
+    """The id of a window."""
+    return f'{stream}:{seq if part.name is None else part.name}'
+
+
+def _these(stream: str, ids: Sequence[bytes]) -> Document:
+    return free(stream) | {'_id': {'$in': [id_of(each) for each in sorted(ids)]}}
+
+
+def _of_keys(stream: str) -> Document:
+    return {'_id': {'$gte': f'{stream}/', '$lt': f'{stream}0'}, 'stream': stream}
+
+
+def _key_id(stream: str, slot: bytes) -> str:
+    return f'{stream}/{base64.b64encode(slot).decode()}'
 
 
 def _stored(time: int) -> Any:
     """A time as MongoDB stores it: in milliseconds, rounded down."""
     at = moment(time)
     return at.replace(microsecond=at.microsecond // 1000 * 1000)
-

@@ -19,7 +19,8 @@ from bson.raw_bson import RawBSONDocument
 
 from minibatch.store.schema import CODEC, Document
 
-_LENGTH = Struct('<i')
+#: A length in BSON.
+LENGTH = Struct('<i')
 #: A time in BSON: milliseconds.
 TIME = Struct('<q')
 #: How a message begins whose ``_id`` is an ObjectId and that has ``created`` and ``data``, in this order.
@@ -57,7 +58,7 @@ def elements(array: bytes) -> list[bytes]:
     [{'n': 1}, {'n': 2}]
     """
     docs: list[bytes] = []
-    at, end, length = 4, len(array) - 1, _LENGTH.unpack_from
+    at, end, length = 4, len(array) - 1, LENGTH.unpack_from
     name, wider_at = 3, 10  # bytes of an element's type, name and NUL, and the index at which names get longer
     while at < end:
         if len(docs) == wider_at:
@@ -79,9 +80,9 @@ def page(cursor: bytes) -> tuple[list[bytes], int]:
         reply = RawBSONDocument(cursor)
         return [bytes(each.raw) for each in reply.get('firstBatch', reply.get('nextBatch'))], reply['id']
     at = cursor.index(b'\x00', 4) + 1
-    (n,) = _LENGTH.unpack_from(cursor, at)
+    (n,) = LENGTH.unpack_from(cursor, at)
     rest = cursor[at + n:]
-    return elements(cursor[at:at + n]), bson.decode(_LENGTH.pack(len(rest) + 4) + rest)['id']
+    return elements(cursor[at:at + n]), bson.decode(LENGTH.pack(len(rest) + 4) + rest)['id']
 
 
 def regular(docs: Sequence[bytes]) -> bool:
@@ -118,7 +119,7 @@ def wrapped(stream: str, created: datetime, ids: Sequence[Any], blobs: Sequence[
     head = bson.encode({'stream': stream, 'created': created}, codec_options=CODEC)[4:-1]
     tail = bson.encode({'processed': False, 'window': None})[4:]
     size = 4 + len(_ID) + 12 + len(head) + len(_DATA) + len(tail)
-    pack, before = _LENGTH.pack, head + _DATA
+    pack, before = LENGTH.pack, head + _DATA
     return [RawBSONDocument(b''.join((pack(size + len(blob)), _ID, id_.binary, before, blob, tail)))
             for id_, blob in zip(ids, blobs, strict=True)]
 
@@ -133,5 +134,5 @@ def with_data(document: Document, blobs: Sequence[bytes]) -> RawBSONDocument:
         _names.append(b'\x03%d\x00' % len(_names))
     array = b''.join([part for pair in zip(_names, blobs) for part in pair])  # noqa: B905 (as many names as needed)
     head = bson.encode(document, codec_options=CODEC)[4:-1]
-    body = b''.join((head, b'\x04data\x00', _LENGTH.pack(len(array) + 5), array, b'\x00\x00'))
-    return RawBSONDocument(_LENGTH.pack(len(body) + 4) + body)
+    body = b''.join((head, b'\x04data\x00', LENGTH.pack(len(array) + 5), array, b'\x00\x00'))
+    return RawBSONDocument(LENGTH.pack(len(body) + 4) + body)

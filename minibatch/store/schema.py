@@ -59,7 +59,7 @@ def ensure(db: Database[Any]) -> bool:
 
     :return: whether the buffer is clustered
     """
-    plain = ('stream', 'window', 'consumer', 'source', 'table')
+    plain = ('stream', 'window', 'consumer', 'source', 'table', 'progress')
     there = set(db.list_collection_names(filter={'name': {'$in': ['buffer', *plain]}}))
     for name in plain:
         if name not in there:

@@ -98,8 +98,13 @@ class Streams(Base):
         :return: messages removed from the buffer
         """
         self.windows.delete_many({'stream': stream})
-        self.streams.update_one({'_id': stream}, {'$unset': {'placed': 1}})
+        self.forget_placed(stream)
         return self.buffer.delete_many({'stream': stream}).deleted_count
+
+    def forget_placed(self, stream: str) -> None:
+        """Forget how far a strategy that looks into messages has cut the stream."""
+        self.streams.update_one({'_id': stream}, {'$unset': {'placed': 1}})
+        self.progress.delete_many({'_id': {'$gte': f'{stream}/', '$lt': f'{stream}0'}, 'stream': stream})
 
     @verb
     def count(self, stream: str, stats: Document) -> None:

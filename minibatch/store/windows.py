@@ -49,10 +49,14 @@ class Windows(Base):
              ordered: bool = False) -> list[Record]:
         """Claim up to *limit* windows that are ready and due, first ones first.
 
+        :param ordered: only those whose key (or the stream, if there are none) has no earlier window on its way
         :return: the windows claimed; fewer, or none, if there are no more or another consumer was faster
         """
-        query: Document = {'stream': stream, 'state': READY} | _DUE
-        ids = [doc['_id'] for doc in self.windows.find(query, {'_id': 1}, sort=[('seq', 1)], limit=limit)]
+        if ordered:
+            ids = self._next_of_keys(stream, limit)
+        else:
+            query: Document = {'stream': stream, 'state': READY} | _DUE
+            ids = [doc['_id'] for doc in self.windows.find(query, {'_id': 1}, sort=[('seq', 1)], limit=limit)]
         if not ids:
             return []
         token = uuid.uuid4().hex
@@ -63,6 +67,31 @@ class Windows(Base):
         records = [Record.from_document(doc) for doc in docs]
         reached('take:taken')
         return records
+
+    def _next_of_keys(self, stream: str, limit: int) -> list[str]:
+        """Ids of windows that are due and have no earlier one of their key before them that is not finished.
+
+        Read at one moment: between two, a window that is put back could be in neither of two states. An earlier one
+        does not come up later: windows are numbered and inserted in order.
+        """
+        query = {'stream': stream, 'state': {'$in': [WindowState.CUTTING.value, READY, RUNNING]}}
+        fields = {'slot': 1, 'state': 1, 'not_before': 1}
+
+        def found(session: ClientSession | None) -> list[Document]:
+            return list(self.windows.find(query, fields, sort=[('seq', 1)], session=session))
+
+        if self.transactions:
+            with self.session() as session, session.start_transaction(read_concern=schema.SNAPSHOT):
+                docs = found(session)
+        else:
+            docs = found(None)
+        now, busy, ids = self.clock.now(), set(), []
+        for doc in docs:
+            slot = doc.get('slot')
+            if slot not in busy and doc['state'] == READY and (doc.get('not_before') or now) <= now:
+                ids.append(doc['_id'])
+            busy.add(slot)
+        return ids[:limit]
 
     @verb
     def ready(self, stream: str, limit: int) -> int:
@@ -179,11 +208,11 @@ class Windows(Base):
     def _fail(self, record: Record, error: Document, change: Document) -> bool:
         errors = {'$slice': [{'$concatArrays': [{'$ifNull': ['$errors', []]}, [{'$literal': error}]]}, -MAX_ERRORS]}
         update: list[Document] = [
-            {'$set': change | {'errors': errors, 'moved': False}}, {'$unset': ['until', 'lsid']}]
-        if record.moved and record.n and not self._put_back(record):
+            {'$set': change | {'errors': errors, 'moved': record.shared}}, {'$unset': ['until', 'lsid']}]
+        if record.moved and not record.shared and record.n and not self._put_back(record):
             return False
         mine = self.windows.update_one(held([record]), update).modified_count == 1
-        if not mine and record.moved:
+        if not mine and record.moved and not record.shared:
             self._remove_strays(record.stream, [record.id])
         return mine
 

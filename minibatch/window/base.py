@@ -178,6 +178,7 @@ class Options:
     max_attempts: int = 8
     backoff: float = 1.0
     timeout: float | None = None
+    ordered: bool = False
     max_backoff: float = field(default=60.0, repr=False)
 
 

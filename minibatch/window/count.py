@@ -10,7 +10,7 @@ from minibatch.errors import OptionError
 from minibatch.order import Order
 from minibatch.window.base import Decision, View, WindowEmitter
 from minibatch.window.batching import CountShelf
-from minibatch.window.placing import placing
+from minibatch.window.placing import described, placing
 from minibatch.window.spans import microseconds
 
 
@@ -65,7 +65,8 @@ class CountWindow(WindowEmitter):
         size, wait = self.size, None if self.within is None else microseconds(self.within, 'within')
         self.placing = placing(
             lambda progress: CountShelf(size, most, wait, named=early is not None, progress=progress),
-            {'strategy': 'count', 'size': size, 'bytes': most}, key=key, when=when, early=early, timed=False)
+            {'strategy': 'count', 'size': size, 'bytes': most, 'within': wait, 'when': described(when)},
+            key=key, when=when, early=early)
 
     def need(self) -> int:
         """Count as far as one window needs."""

@@ -67,6 +67,8 @@ def time_of(value: Any) -> int:
         ...
     ValueError: 'yesterday' is no time: give a datetime, seconds since the epoch, or ISO 8601
     """
+    if type(value) is int and abs(value) < 10_000_000_000:  # what most messages have
+        return value * SECOND
     try:
         time = _read(value)
     except (ValueError, TypeError, OverflowError, ArithmeticError):
@@ -128,6 +130,12 @@ def dotted(path: str, *, option: str = 'time') -> Callable[[Any], Any]:
         raise OptionError(f'{option} must be a field name or a dotted path of field names, not {path!r}')
     name = path
 
+    def field(message: Any) -> Any:
+        try:
+            return message[name]
+        except (KeyError, TypeError, IndexError):
+            raise Unplaceable(f'it has no field {name!r}') from None
+
     def find(message: Any) -> Any:
         for each in names:
             try:
@@ -141,7 +149,7 @@ def dotted(path: str, *, option: str = 'time') -> Callable[[Any], Any]:
                 raise Unplaceable(f'it has no field {name!r}') from None
         return message
 
-    return find
+    return find if len(names) > 1 else field
 
 
 def finder(value: Any, option: str) -> Callable[[Any], Any]:

@@ -17,6 +17,8 @@ from minibatch.window.watermark import ClockMark, Watermark
 IDLE = 0.2
 #: Seconds that a message's time may be ahead of the time at which it was appended.
 MAX_AHEAD = 3600.0
+#: Keys that are remembered, so that equal ones are one object.
+MOST_SLOTS = 200_000
 #: The options that make a time window look into messages.
 PLACING = ('time', 'key', 'lateness', 'offset', 'timezone', 'early', 'late', 'max_ahead', 'idle', 'watermark')
 
@@ -27,7 +29,6 @@ class Placing:
 
     :ivar shelf: makes the shelf for a stream that has been cut up to a mark
     :ivar numbers: what must stay the same while windows are open: an interval, a field
-    :ivar timed: whether windows have event times, so that a message can be too late
     """
 
     shelf: Callable[[Mark], Shelf]
@@ -42,8 +43,7 @@ class Placing:
     late: str | Callable[..., Any] = 'dead'
     early: int | None = None
     by_key: bool = False
-    timed: bool = True
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    _slots: dict[str, tuple[str, bytes]] = field(default_factory=dict, compare=False, repr=False)
 
     def watermark(self, stored: Mapping[str, Any] | None = None) -> Watermark:
         """A watermark that goes on from where it was."""
@@ -55,7 +55,7 @@ class Placing:
         """Whether messages have to be decoded to be placed."""
         return not (self.time is None and self.key is None and self.when is None and self.right is None)
 
-    def event(self, id_: bytes, created: int, size: int, data: Any) -> Event:
+    def event(self, id_: bytes, created: int, size: int, data: Any, held: bool = False) -> Event:
         """Place one message.
 
         :param data: what the message holds; not looked at unless :attr:`reads`
@@ -72,7 +72,7 @@ class Placing:
         if self.when is not None:
             closes = bool(_called(self.when, data, 'when'))
         right = self.right is not None and bool(_called(self.right, data, 'right'))
-        return Event(time, id_, created, key, slot, size, closes, right)
+        return Event(time, id_, created, key, slot, size, closes, right, held)
 
     def _time(self, data: Any) -> int:
         assert self.time is not None
@@ -86,10 +86,15 @@ class Placing:
         assert self.key is not None
         key = _called(self.key, data, 'key')
         if type(key) is str:
-            return key, slot_of(key)
+            known = self._slots.get(key)
+            if known is None:
+                if len(self._slots) >= MOST_SLOTS:
+                    self._slots.clear()
+                known = self._slots[key] = (key, slot_of(key))
+            return known  # one object for each key, and not one for each message
         if type(key).__module__ != 'builtins':  # such as numpy's, which a function may return
-            known = plain(key)
-            key = key if known is UNKNOWN else known
+            converted = plain(key)
+            key = key if converted is UNKNOWN else converted
         slot = slot_of(key)
         return tuple(key) if isinstance(key, list) else key, slot
 
@@ -105,7 +110,7 @@ def _called(function: Callable[[Any], Any], data: Any, option: str) -> Any:
 
 def placing(shelf: Callable[[Mark], Shelf], numbers: Mapping[str, Any], *, time: Any = None, key: Any = None,
             when: Any = None, right: Any = None, lateness: Any = None, idle: Any = IDLE, max_ahead: Any = MAX_AHEAD,
-            late: Any = None, early: Any = None, watermark: Any = None, timed: bool = True) -> Placing:
+            late: Any = None, early: Any = None, watermark: Any = None) -> Placing:
     """Check options as users give them, in seconds.
 
     :param shelf: makes the strategy's shelf
@@ -137,20 +142,20 @@ def placing(shelf: Callable[[Mark], Shelf], numbers: Mapping[str, Any], *, time:
                           f'not {late!r}')
     if when is not None and not callable(when):
         raise OptionError(f'when must be a function of a message, not {when!r}')
-    fixed = {**numbers, 'time': _described(time), 'key': _described(key), 'watermark': watermark or 'stream'}
+    fixed = {**numbers, 'time': described(time), 'key': described(key), 'watermark': watermark or 'stream'}
     return Placing(
         shelf=shelf, numbers=fixed, time=None if time is None else finder(time, 'time'),
         key=None if key is None else finder(key, 'key'), when=when,
         right=None if right is None else finder(right, 'right'),
         lateness=microseconds(lateness or 0, 'lateness'), idle=None if idle is None else microseconds(idle, 'idle'),
         max_ahead=None if max_ahead is None else microseconds(max_ahead, 'max_ahead'), late=late or 'dead',
-        early=None if early is None else microseconds(early, 'early', 0.01), by_key=watermark == 'key', timed=timed)
+        early=None if early is None else microseconds(early, 'early', 0.01), by_key=watermark == 'key')
 
 
-def _described(value: Any) -> Any:
-    """A time or key option as it is stored: two functions of one name count as the same one."""
+def described(value: Any) -> Any:
+    """An option that is a path or a function as it is stored: two functions of one name count as the same one."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, Sequence):
-        return [_described(each) for each in value]
+        return [described(each) for each in value]
     return f'{getattr(value, "__qualname__", type(value).__name__)}()'

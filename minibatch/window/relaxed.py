@@ -5,8 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
+from minibatch.errors import OptionError
 from minibatch.order import Order
 from minibatch.window.base import Decision, View, WindowEmitter
+from minibatch.window.placing import placing
+from minibatch.window.spans import microseconds
+from minibatch.window.ticks import TickShelf
 
 
 class RelaxedTimeWindow(WindowEmitter):
@@ -16,6 +20,8 @@ class RelaxedTimeWindow(WindowEmitter):
     Without messages there is no window, unless ``emit_empty`` is set.
 
     :param interval: seconds between two windows
+    :param key: dotted path of a key, a function of the message, or a list of these: a window for each key that has
+        messages
 
     >>> from datetime import datetime
     >>> from minibatch.models import Stream
@@ -27,9 +33,15 @@ class RelaxedTimeWindow(WindowEmitter):
 
     WATCH: ClassVar[bool] = False
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, key: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.interval = seconds_of(self.interval)
+        if key is not None:
+            if self.emit_empty:
+                raise OptionError('emit_empty= goes without key=: nobody knows which keys there are')
+            step = microseconds(self.interval, 'interval')
+            self.placing = placing(lambda progress: TickShelf(step, progress),
+                                   {'strategy': 'relaxed', 'interval': step}, key=key)
         self._begin: datetime | None = None
 
     def decide(self, view: View) -> Decision:
@@ -51,7 +63,6 @@ def seconds_of(interval: Any) -> float:
 
     :raises OptionError: it is not
     """
-    from minibatch.errors import OptionError
     if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0.001 <= interval < float('inf'):
         raise OptionError(f'interval must be a number of seconds, 0.001 or more, not {interval!r}')
     return float(interval)
