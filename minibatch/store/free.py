@@ -133,4 +133,5 @@ def messages(found: Sequence[bytes]) -> list[Message]:
 
 
 def packed(ids: Sequence[bytes]) -> Any:
+    """Ids as a window document has them (:func:`~minibatch.store.record.pack_ids`)."""
     return b''.join(ids) if all(len(each) == 12 for each in ids) else pack_ids([id_of(each) for each in ids])
