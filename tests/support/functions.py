@@ -48,6 +48,21 @@ class Record:
         return result
 
 
+@dataclass
+class Summary:
+    """One row for each window: which one, how many messages, and what a field of theirs sums up to.
+
+    :ivar field: a number, which may be missing
+    """
+
+    field: str
+
+    def __call__(self, window: Any) -> dict[str, Any]:
+        given = [message[self.field] for message in window.data if message[self.field] is not None]
+        return {'_id': str(window.id), 'start': window.start, 'end': window.end, 'key': window.key,
+                'n': len(window), 'given': len(given), 'total': sum(given), 'most': max(given, default=None)}
+
+
 def misbehave(how: str) -> Any:
     if how == 'raise':
         raise RuntimeError('the function raises, as told')
@@ -123,6 +138,8 @@ def make(options: dict[str, Any], log: Log, url: str | None = None) -> Any:
         close = Close(log, mb.table('totals', default=int, url=url))
         table = mb.table(options['close'], default=int, url=url).tumbling(60, on_window_close=close)
         return CountInWindows(table.relative_to_field('ts'))
+    if 'summary' in options:
+        return Summary(options['summary'])
     return Record(log, **options)
 
 
