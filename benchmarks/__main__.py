@@ -10,14 +10,14 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from benchmarks import appends, backlog, bridges, drain, idle, latency, report
+from benchmarks import appends, backlog, bridges, drain, events, idle, latency, report
 from benchmarks.figures import Figures, progress
 from benchmarks.server import connected, environment, server
 
 BUSY = 0.3
 """Load for each processor from which on a run is not worth much."""
 
-PARTS = (appends.PART, drain.PART, latency.PART, idle.PART, backlog.PART, bridges.PART)
+PARTS = (appends.PART, drain.PART, latency.PART, idle.PART, backlog.PART, bridges.PART, events.PART)
 
 
 def numbers(text: str) -> list[int]:
@@ -72,6 +72,8 @@ def measure(chosen: argparse.Namespace, url: str, client: MongoClient[dict[str, 
         backlog.run(figures, url, client, long=chosen.long, reps=chosen.reps)
     if bridges.PART in chosen.parts:
         bridges.run(figures, url, client, messages=int(100_000 * share), reps=chosen.reps)
+    if events.PART in chosen.parts:
+        events.run(figures, url, client, reps=chosen.reps, scale=chosen.scale)
 
 
 def interrupt(signum: int, frame: Any) -> None:

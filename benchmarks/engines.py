@@ -41,7 +41,10 @@ EACH = Engine('handwritten', 'each', f'{HANDWRITTEN}, each')
 
 @dataclass(frozen=True)
 class Job:
-    """What a consumer process is told."""
+    """What a consumer process is told.
+
+    :ivar options: of minibatch's emitter, if it is no ``CountWindow``
+    """
 
     engine: Engine
     server: str
@@ -49,6 +52,7 @@ class Job:
     size: int
     latency: bool = False
     listen: bool = False
+    options: dict[str, Any] | None = None
 
 
 def database_url(server: str, database: str) -> str:
@@ -95,8 +99,8 @@ def consume(job: Job, put: Callable[[Any], None], stopping: threading.Event, rea
         queue.run(work, put, stopping.is_set)
         return
     import minibatch as mb
-    emitter = mb.make_emitter(job.stream, work, size=job.size, executor=job.engine.option, sink=put,
-                              url=database_url(job.server, MINIBATCH_DB))
+    emitter = mb.make_emitter(job.stream, work, executor=job.engine.option, sink=put,
+                              url=database_url(job.server, MINIBATCH_DB), **(job.options or {'size': job.size}))
 
     def stop_emitter() -> None:
         stopping.wait()

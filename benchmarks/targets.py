@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import appends, backlog, bridges, drain, idle, latency
+from benchmarks import appends, backlog, bridges, drain, events, idle, latency
 from benchmarks.figures import BARE, HANDWRITTEN, MINIBATCH, ORIGINAL, RAW, Figures
 
 PROUD = 40_000 / 95_000
@@ -38,7 +38,7 @@ class Target:
 
 def targets() -> list[Target]:
     """All of them, in the order of the parts."""
-    return _appends() + _drains() + _rest() + _bridges()
+    return _appends() + _drains() + _rest() + _bridges() + _events()
 
 
 def _appends() -> list[Target]:
@@ -98,4 +98,21 @@ def _bridges() -> list[Target]:
         Target(f'{case}: minibatch to a {bridges.LOOP}',
                lambda f, case=case: f.ratio(bridges.PART, case, bridges.UNIT, MINIBATCH, bridges.LOOP), 0.7)  # type: ignore[misc]
         for case in (bridges.KAFKA_SOURCE, bridges.KAFKA_SINK, bridges.MONGO_SOURCE)
+    ]
+
+
+def _events() -> list[Target]:
+    def beside(case: events.Case, limit: float) -> Target:
+        other = events.beside(case).name
+
+        def ratio(figures: Figures) -> float | None:
+            mine, theirs = (figures.median(events.PART, name, MINIBATCH, events.UNIT) for name in (case.name, other))
+            return mine / theirs if mine is not None and theirs else None
+        return Target(f'{case.name}: to {other}', ratio, limit)
+
+    return [
+        *(beside(case, 0.5) for case in (events.TUMBLING, events.KEYED, events.BY_TIME_AND_KEY)),
+        beside(events.OPEN, 0.3),
+        Target(f'{events.LONG.name}: rate in the {events.FLAT}',
+               lambda figures: figures.median(events.PART, events.LONG.name, MINIBATCH, events.FLAT), 0.8),
     ]
