@@ -40,6 +40,27 @@ if __name__ == '__main__':
     app.main()
 """
 
+VICTIM = """\
+import os
+import signal
+
+from app import app
+from minibatch import points
+
+left = 4
+
+
+def kill(name):
+    global left
+    left -= name == os.environ['POINT']
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+points.on_point = kill
+app.main()
+"""
+
 
 def command(person: Person, *args: str, name: str = '') -> Script:
     return person.call([sys.executable, 'app.py', *args], name or args[0])
@@ -93,21 +114,18 @@ def test_ctrl_c_in_the_middle(shop: Person, db: Any) -> None:
 
 
 @pytest.mark.fault
-def test_two_workers_of_which_one_is_killed_again_and_again(shop: Person, db: Any) -> None:
-    """Between any two agents: each order is booked exactly once."""
-    lines = orders(0, 400)
-    other = command(shop, 'worker', name='other')
-    for round_ in range(2):
-        command(shop, 'send', 'orders', *lines[200 * round_:200 * (round_ + 1)], name=f'send{round_}').end()
-        victim = command(shop, 'worker', name=f'victim{round_}')
-        before = len(booked(db))
-        wait_until(lambda before=before: len(booked(db)) > before + 10)
-        victim.wait_until(lambda: db.consumer.find_one({'pid': victim.process.pid}))  # noqa: B023
-        os.kill(victim.process.pid, signal.SIGKILL)
-        victim.process.wait(10)
-    other.wait_until(lambda: len(booked(db)) >= 320)
-    other.interrupt()
-    other.end()
+def test_workers_that_are_killed_between_two_agents(shop: Person, db: Any) -> None:
+    """At each step of handing on, one worker after the other; each order is booked exactly once."""
+    (shop.home / 'victim.py').write_text(VICTIM, encoding='utf-8')
+    command(shop, 'send', 'orders', *orders(0, 400)).end()
+    for point in ('commit:before', 'flow:inserted', 'commit:done'):
+        victim = shop.call([sys.executable, 'victim.py', 'worker'], point, POINT=point)
+        victim.end(code=-signal.SIGKILL)
+        assert len(booked(db)) < 320
+    last = command(shop, 'worker')
+    last.wait_until(lambda: len(booked(db)) >= 320)
+    last.interrupt()
+    last.end()
     assert booked(db) == paid(400)
 
 

@@ -315,6 +315,24 @@ def test_a_full_stream_holds_up_the_agent_before_it_and_no_circle(app: mb.App) -
     assert sorted(got) == sorted([*range(10)] * 2)
 
 
+def test_a_result_that_cannot_be_stored_fails_its_window_alone(app: mb.App) -> None:
+    got: list[Any] = []
+
+    @app.agent('numbers', then='over', max_attempts=2)
+    def work(window: Any) -> Any:
+        n = window.data[0]['n']
+        return [{'value': n}, {'value': object() if n == 7 else -n}]
+
+    app.agent(sinks=[got.append], name='over')(over_windows)
+    app.stream('numbers').extend({'n': n} for n in range(20))
+    with app.start() as running:
+        running.wait(lambda: len(got) >= 38 and app.stream('numbers').dead.list())
+    assert sorted(got) == sorted(sign * n for n in range(20) for sign in (1, -1) if n != 7)
+    (dead,) = app.stream('numbers').dead.list()
+    assert dead.data == [{'n': 7}]
+    assert 'InvalidMessage' in dead.error
+
+
 def test_a_circle_ends_when_an_agent_sends_nothing(app: mb.App) -> None:
     got: list[Any] = []
 
