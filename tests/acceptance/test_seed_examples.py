@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +178,16 @@ def test_join(person: Person, db: Any, url: str) -> None:
     ended(script)
     assert sorted(data(db, 'settled'), key=lambda each: each['order']) == [
         {'order': 1, 'paid': False}, {'order': 2, 'paid': True}, {'order': 3, 'paid': False}]
+
+
+def test_sliding_window(person: Person, url: str) -> None:
+    """Also the trade that came in the wrong order, where it belongs."""
+    at = datetime.now(timezone.utc) - timedelta(minutes=20)
+    mb.stream('trades', url=url).extend({'share': share, 'price': price, 'at': at + timedelta(seconds=seconds)}
+                                        for share, price, seconds in (
+        ('A', 10, 0), ('B', 7, 1), ('A', 14, 50), ('A', 12, 40), ('A', 19, 70), ('B', 9, 200)))
+    script = started(person, saved(person, 'sliding_window.py', **{'lateness=2': 'lateness=0.1'}))
+    script.wait_until(lambda: len(script.lines) >= 6)
+    ended(script)
+    assert sorted(script.lines) == [
+        'A 10 10.0 1', 'A 12 11.0 2', 'A 14 12.0 3', 'A 19 15.0 3', 'B 7 7.0 1', 'B 9 9.0 1']
