@@ -60,7 +60,7 @@ def test_a_time_is_exact_to_the_microsecond() -> None:
 
 
 @pytest.mark.parametrize('value', [None, True, 'soon', '', float('nan'), float('inf'), 1e18, [], {}, pd.NaT,
-                                   np.datetime64('NaT'), Decimal('NaN'), DatetimeMS(LAST // 1000 + 1), object()],
+                                   np.datetime64('NaT'), Decimal('NaN'), DatetimeMS(LAST // 1000 + 1), object],
                          ids=repr)
 def test_what_is_no_time_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match='is no time'):
@@ -68,7 +68,7 @@ def test_what_is_no_time_is_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize('key', ['ann', '', 1, -1, 0.5, None, True, b'x', NOON, ('a', 1), ['a', ['b']], {'a': 1},
-                                 ObjectId(), 2 ** 62], ids=repr)
+                                 ObjectId('65f0000000000000000000aa'), 2 ** 62], ids=repr)
 def test_a_key_has_bytes_of_its_own(key: Any) -> None:
     others = ['bob', '1', 2, 0.25, False, b's', ('a', '1'), ('a1',), {'a': 2}, [['a'], 'b'], -2]
     assert slot_of(key) == slot_of(key)
@@ -81,7 +81,7 @@ def test_equal_keys_have_equal_bytes() -> None:
     assert slot_of({'a': 1, 'b': 2}) == slot_of({'b': 2, 'a': 1})
 
 
-@pytest.mark.parametrize('key', [object(), {1, 2}, 2 ** 64, '\ud800', {1: 2}, [object()]], ids=repr)
+@pytest.mark.parametrize('key', [object, {1, 2}, 2 ** 64, '\ud800', {1: 2}, [object]], ids=repr)
 def test_what_cannot_be_a_key_is_refused(key: Any) -> None:
     with pytest.raises(Unplaceable, match='key'):
         slot_of(key)
