@@ -20,7 +20,7 @@ class Field:
     :param what: the operator, for its errors
     :raises minibatch.errors.OptionError: it is none of these
 
-    >>> Field('user.name', 'group_by').each([{'user': {'name': 'ann'}}])
+    >>> Field('users.0.name', 'group_by').each([{'users': [{'name': 'ann'}]}])
     ['ann']
     >>> Field(['a', 'b'], 'group_by').each([{'a': 1, 'b': 2}])
     [[1, 2]]
@@ -59,11 +59,19 @@ class Field:
         found: list[Any] = []
         for value in values:
             for part in parts:
-                value = value.get(part, _MISSING) if isinstance(value, Mapping) else getattr(value, part, _MISSING)
+                value = _member(value, part)
                 if value is _MISSING:
                     raise Failed(len(found)) from _no_field(self.what, path, values[len(found)])
             found.append(value)
         return found
+
+
+def _member(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return value.get(name, _MISSING)
+    if isinstance(value, list):
+        return value[int(name)] if name.isdigit() and int(name) < len(value) else _MISSING
+    return getattr(value, name, _MISSING)
 
 
 def _no_field(what: str, path: str, value: Any) -> WindowError:
@@ -89,7 +97,8 @@ def freeze(key: Any) -> Any:
     if kind is float:
         return key if key == key else (float, 'nan')
     if isinstance(key, Mapping):
-        return dict, tuple((name, freeze(value)) for name, value in key.items())
+        parts = [(name, freeze(value)) for name, value in key.items()]
+        return dict, tuple(sorted(parts, key=lambda part: str(part[0])))
     if isinstance(key, (list, tuple)):
         return list, tuple(map(freeze, key))
     hash(key)

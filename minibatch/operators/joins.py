@@ -125,14 +125,19 @@ class Pairs(Stage):
         return rows.pick(places, results)
 
     def _pairs(self, values: Sequence[Any], window: Batch) -> list[tuple[int | None, int | None]]:
+        for at, each in enumerate(values):
+            if 'wrong' in each or 'key' not in each:  # a dead letter that is redriven
+                raise Failed(at) from WindowError(f'it cannot be joined: {each.get("wrong", "it has no key")}; drop '
+                                                  'this window, and append the message anew as it should be')
         if window.late:
             # What came too late to meet anybody is alone, if it may be.
             alone: list[tuple[int | None, int | None]] = [
                 (None, at) if each['right'] else (at, None) for at, each in enumerate(values)]
             wanted = {'inner': (), 'left': (False,), 'right': (True,), 'outer': (False, True)}[self.how]
             if any(each['right'] not in wanted for each in values):
-                raise WindowError(f'these messages came too late for an {self.how} join, and cannot be in it alone; '
-                                  'drop this window, or give the join more lateness=')
+                raise Failed(None) from WindowError(
+                    f'these messages came too late for an {self.how} join, and cannot be in it alone; drop this '
+                    'window, or give the join more lateness=')
             return alone
         if not values or values[0]['right']:
             return [(None, at) for at in range(len(values))]

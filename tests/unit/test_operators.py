@@ -178,6 +178,35 @@ def test_a_queue_ends_it(stream: mb.Stream) -> None:
     assert [each['n'] for each in got] == [0, 4, 8]
 
 
+def picky(message: dict[str, Any]) -> dict[str, Any]:
+    if message['n'] == 3:
+        raise ValueError('three is not to my liking')
+    return message
+
+
+@pytest.mark.parametrize('executor', ['inline', 'process'])
+def test_a_dead_window_says_where_it_failed(stream: mb.Stream, executor: str) -> None:
+    """The stage, the message, and the traceback of the user's own function; the other windows are not held up."""
+    numbered(stream, 6)
+    seen = ran(stream.map(doubled).filter(bool).map([lambda m: {**m, 'n': m['n'] // 2}, picky]).options(size=2),
+               max_attempts=1, executor=executor, workers=1)
+    assert [each['n'] for each in seen] == [0, 1, 4, 5]
+    (dead,) = stream.dead.list()
+    assert 'stage 3, map([lambda at test_operators.py:' in str(dead.error)
+    assert 'failed at message 1 of the window (counted from 0): ValueError: three is not to my' in str(dead.error)
+    assert ', in picky' in str(dead.traceback)
+    assert [each['n'] for each in dead.data] == [2, 3]
+
+
+def test_kept_messages(stream: mb.Stream) -> None:
+    """With keep=True they are marked and stay, in all streams of the pipeline."""
+    numbered(stream, 4)
+    pipeline = stream.map(doubled).through('between').map(lambda m: m['n'])
+    assert ran(pipeline, keep=True) == [0, 2, 4, 6]
+    assert stream.buffer(processed=True).count() == 4
+    assert ran(pipeline, keep=True) == []
+
+
 def test_two_pipelines_of_one_program_do_not_compete(stream: mb.Stream) -> None:
     """The same one twice is more of it; another one would take messages away from the first."""
     def counted() -> Any:

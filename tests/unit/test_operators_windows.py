@@ -98,7 +98,7 @@ def both(left: Any, right: Any) -> tuple[Any, Any]:
     return (left and left['n'], right and right['n'])
 
 
-@pytest.mark.parametrize('how', ['inner', 'left'])
+@pytest.mark.parametrize('how', ['inner', 'left', 'right', 'outer'])
 def test_joins(stream: mb.Stream, url: str, how: str) -> None:
     left, right = sides(30)
     other = mb.stream('others', url=url)
@@ -146,6 +146,8 @@ def test_what_came_too_late_for_a_join() -> None:
     assert applied(outer, late, late=True) == [{'key': 1, 'left': {'n': 1}, 'right': None}]
     with pytest.raises(WindowError, match='came too late for an inner join'):
         applied(inner, late, late=True)
+    with pytest.raises(WindowError, match=r"message 0 of the window .* it has no field 'k'; drop this window"):
+        applied(outer, [{'right': False, 'message': {}, 'wrong': "it has no field 'k'"}])
 
 
 @pytest.mark.parametrize(('build', 'says'), [
