@@ -43,7 +43,7 @@ def running_options(given: Mapping[str, Any]) -> dict[str, Any]:
     :raises minibatch.errors.OptionError: one is not known, or its value cannot be
     """
     options = {name: value for name, value in given.items() if value is not None}
-    known = RUNNING | set(BATCH)
+    known = RUNNING | set(BATCH) | {'ordered'}
     for name in options:
         _refuse_elsewhere(name)
         if name not in known:

@@ -186,9 +186,10 @@ class Pipeline(Operators):
     def options(self, **options: Any) -> Pipeline:
         """With options for running: those of :func:`minibatch.streaming` that do not cut windows.
 
-        ``url``, ``workers``, ``executor``, ``keep``, ``lease``, ``max_attempts``, ``backoff``, ``timeout``, ``queue``,
-        ``source`` (attached to the first stream); ``size`` and ``within`` say how many messages (default: 100) a pass
-        without ``window(...)`` takes in one go at the most, and for how many seconds it waits for them (default: 0).
+        ``url``, ``workers``, ``executor``, ``keep``, ``lease``, ``max_attempts``, ``backoff``, ``timeout``,
+        ``ordered``, ``queue``, ``source`` (attached to the first stream); ``size`` and ``within`` say how many messages
+        (default: 100) a pass without ``window(...)`` takes in one go at the most, and for how many seconds it waits for
+        them (default: 0).
 
         :raises minibatch.errors.OptionError: one is not known, or its value cannot be
 

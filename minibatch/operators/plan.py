@@ -45,7 +45,9 @@ def _emitter(leg: Leg, url: str, options: Mapping[str, Any], wait: bool) -> Wind
         own.setdefault('executor', 'inline')  # nothing of the user's runs: worker processes would be a detour
     if any(stage.keeps_state for stage in leg.stages) and not {'workers', 'max_workers'} & set(own):
         own['workers'] = 1  # windows at the same time would wait for each other's state, and run again
-    return make_emitter(leg.stream, function, url=url, sink=_outlet(leg, url, wait), **window, **own)
+    if any(stage.in_order for stage in leg.stages):
+        own.setdefault('ordered', True)
+    return make_emitter(leg.stream, function, url=url, sink=_outlet(leg, url, wait), **{**own, **window})
 
 
 def _outlet(leg: Leg, url: str, wait: bool) -> Outlet | None:

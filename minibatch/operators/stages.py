@@ -26,6 +26,8 @@ class Stage:
     does: ClassVar[Does] = 'needs all'
     #: Whether it keeps state from window to window, so that windows at the same time would be in each other's way.
     keeps_state: bool = False
+    #: Whether what it keeps depends on the order of windows.
+    in_order: bool = False
 
     def run(self, rows: Rows, window: Batch) -> Rows:
         """What becomes of the rows of one window.

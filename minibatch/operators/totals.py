@@ -31,6 +31,7 @@ class Totals(Stage):
                 raise OptionError(f'{part} needs all messages of a window at once: put window(size=...) or '
                                   'window(interval=...) before it; without one, an aggregate goes on for ever')
         self.table = Table(table)
+        self.in_order = any(part.ordered for part in parts.values())
 
     def __str__(self) -> str:
         if [part.name for part in self.parts.values()] == list(self.parts):

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 import minibatch as mb
+from tests.support.chains import joining
 from tests.support.world import World, at
 
 
@@ -26,6 +27,21 @@ def test_killed_between_two_streams(world: World, point: str, nth: int) -> None:
     assert max(Counter(key for key, _ in told).values()) <= 10
     assert {key: max(count for of, count in told if of == key) for key, _ in told} == dict(counts)
     assert child.alive
+
+
+@pytest.mark.parametrize('point', ['place:deleted', 'commit:effects'])
+def test_killed_in_a_join(world: World, point: str) -> None:
+    """Messages of both sides wait in the stream; which of them have met is known after a crash, too."""
+    world.append(120)
+    joining(mb.stream(world.stream, url=world.url)).run(blocking=False, executor='inline')  # all are in the stream of the join, and some have met
+    world.pipeline('joining', at=[at(point)]).wait_killed()
+    world.pipeline('joining')
+    world.patiently(lambda: world.db.buffer.count_documents({'stream': 'out'}) >= 120, 20, 'all to be joined')
+    pairs = [doc['data'] for doc in world.db.buffer.find({'stream': 'out'})]
+    assert len(pairs) == 120
+    assert {each['key'] for each in pairs} == set(range(120))
+    assert sum(each['left'] is None for each in pairs) == sum(each['right'] is None for each in pairs) == 40
+    assert world.db.buffer.count_documents({'stream': {'$ne': 'out'}}) == 0
 
 
 def test_ended_by_a_signal(world: World) -> None:

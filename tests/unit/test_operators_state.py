@@ -87,6 +87,25 @@ def test_a_running_count_of_several_consumers(stream: mb.Stream, url: str) -> No
     assert dict(mb.table('counts', url=url)) == Counter(users)
 
 
+def test_what_depends_on_the_order_is_done_in_order(stream: mb.Stream, url: str) -> None:
+    """By several consumers at once, with a window that fails in between."""
+    failing = [True]
+
+    def fails_once(message: Any) -> Any:
+        if message['n'] == 50 and failing:
+            failing.pop()
+            raise RuntimeError('the first time')
+        return message
+
+    stream.extend({'n': n} for n in range(200))
+    pipeline = stream.map(fails_once).group_by(lambda m: 'all', table='order').reduce(
+        lambda so_far, message: [*so_far, message['n']], []).options(size=5, executor='thread', backoff=0.05)
+    order = mb.table('order', url=url)
+    with pipeline.start(), pipeline.start():
+        wait_until(lambda: len(order.get('all', ())) >= 200, what='all to be taken')
+    assert order['all'] == list(range(200))
+
+
 def test_distinct_over_windows_and_runs(stream: mb.Stream) -> None:
     pipeline = stream.distinct('id', within=3600).options(size=2).map(lambda message: message['n'])
     stream.extend({'id': id_, 'n': n} for n, id_ in enumerate('abacbd'))
