@@ -223,7 +223,7 @@ def _refuse_another(emitter: WindowEmitter, reset: bool) -> None:
     if used and not reset:
         refuse_another(emitter.stream_name, stored, numbers)
     elif reset or stored['strategy'] != numbers:
-        emitter.stream.store.reset_placed(emitter.stream_name)
+        emitter.stream.store.reset_placed(emitter.stream_name, numbers)
 
 
 def _strategy(options: dict[str, Any]) -> type[WindowEmitter]:

@@ -9,7 +9,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from minibatch.errors import LeaseLost, StoreUnavailable
+from minibatch.errors import LeaseLost, OptionError, StoreUnavailable
 from minibatch.models import scoped
 from minibatch.order import Claim, Order
 from minibatch.placer import Placer
@@ -29,6 +29,8 @@ log = logging.getLogger('minibatch')
 WATCHED, POLLED = 5.0, 1.0
 #: Longest pause before a stream is looked at again whose windows go by what is in the messages, in seconds.
 PLACED = 0.5
+#: Seconds for which a consumer does not try to lead again when the stream has been taken over by another strategy.
+FOREIGN = 30.0
 #: Window numbers taken from the stream's counter in one go; a crash leaves a gap of so many at the most.
 BLOCK = 100
 #: Longest pause before a full stock for other consumers is looked at again, in seconds.
@@ -293,7 +295,13 @@ class Cutter:
         return docs, bool(docs) or (bool(decision.orders) and not self.emitter.WATCH)
 
     def _place(self, placer: Placer, own: int, most: int) -> tuple[list[Document], bool]:
-        docs, more = placer.step(self._claim(own), most)
+        try:
+            docs, more = placer.step(self._claim(own), most)
+        except OptionError:
+            # Another strategy has taken over: its consumers lead from now on.
+            self.resign()
+            self._lead_at = time.monotonic() + max(FOREIGN, 2 * self.runner.options.lease)
+            raise
         if placer.busy:
             self._pause = min(self._pause, 0.05)
         wait = placer.ask_in()

@@ -18,6 +18,7 @@ class DeadWindow:
     :ivar error: what the last attempt raised, in one line
     :ivar traceback: the last attempt's traceback, if there is one
     :ivar errors: the last ten failures, oldest first: ``attempt``, ``error``, ``traceback``, ``when``
+    :ivar key: the key that its messages share, if its strategy groups by one
     """
 
     id: str
@@ -30,6 +31,7 @@ class DeadWindow:
     created: datetime | None
     start: datetime | None
     end: datetime | None
+    key: Any = None
 
 
 class DeadWindows:
@@ -87,7 +89,7 @@ class DeadWindows:
         data = record.data if record.data is not None else self._store.load(record)
         return DeadWindow(id=record.id, stream=record.stream, data=data, attempts=record.attempt,
                           error=str(last.get('error', '')), traceback=last.get('traceback'), errors=errors,
-                          created=record.created, start=record.start, end=record.end)
+                          created=record.created, start=record.start, end=record.end, key=record.key)
 
 
 def _ids(windows: str | Iterable[str] | None) -> list[str] | None:

@@ -22,6 +22,8 @@ BUDGET = 64 * 1024 * 1024
 OVERLAP = 3
 #: Seconds between two counts of everything, and how many times longer than the count itself that has to be.
 RECOUNT, EASE = 5.0, 50.0
+#: The latter for counts of the last seconds, which go on for so long after a message came.
+RECENT_EASE = 4.0
 
 
 class Inbox:
@@ -42,6 +44,7 @@ class Inbox:
         self._data: dict[bytes, bytes] = {}
         self._held = 0
         self._recount_at = time.monotonic() + RECOUNT
+        self._recent_at = self._quiet_at = 0.0
 
     def __len__(self) -> int:
         return len(self._known)
@@ -57,12 +60,15 @@ class Inbox:
         if ids:
             self.last = max(self.last, ids[-1])
             self._recent += ids
-        if self.last and self.whole:
-            found += self._missed(recent=True)
-        if self.last and time.monotonic() >= self._recount_at:
-            began = time.monotonic()
+        began = time.monotonic()
+        if found:
+            self._quiet_at = began + OVERLAP
+        if self.last and began >= self._recount_at:
             found += self._missed(recent=False)
             self._recount_at = time.monotonic() + max(RECOUNT, EASE * (time.monotonic() - began))
+        elif self.last and self.whole and self._recent_at <= began < self._quiet_at:
+            found += self._missed(recent=True)
+            self._recent_at = time.monotonic() + RECENT_EASE * (time.monotonic() - began)
         return found
 
     def _missed(self, *, recent: bool) -> list[Message]:

@@ -127,6 +127,9 @@ class Window(Document):
     owner = StringField()
     until = DateTimeField()
     not_before = DateTimeField()
+    final = BooleanField(default=True)
+    revision = IntField(default=0)
+    late = BooleanField(default=False)
     errors = ListField(DictField())
 
     @queryset_manager  # type: ignore[untyped-decorator]

@@ -30,6 +30,8 @@ log = logging.getLogger('minibatch')
 
 #: Longest time between two writes of a watermark that nothing else stores, in seconds.
 NOTE = 5.0
+#: Seconds until something is looked at again that is due and could not be cut.
+HELD_UP = 0.05
 #: Bytes that a window document has beside its data, roughly.
 BESIDE = 500
 
@@ -57,6 +59,7 @@ class Placer:
         self.busy = False  # messages are coming in
         self._session = session
         self._fresh = True  # everything is to be read anew
+        self._idle = False  # nothing could be done at the last look
         self._note_at = self._early_at = 0.0
 
     def reset(self) -> None:
@@ -106,17 +109,20 @@ class Placer:
         if not docs and self._inbox.whole:
             self._note_now_and_then()
         self._fresh, self.busy = False, bool(read)
-        return docs + early, bool(docs or due or early or revised) or not self._inbox.whole
+        self._idle = not (docs or due or early or revised) and self._inbox.whole
+        return docs + early, not self._idle
 
     def ask_in(self) -> float | None:
         """Seconds until something will be due if no message comes; ``None``: nothing will."""
         if self._fresh:
             return None
         when = self._tracks.next_time()
-        wait = None if when is None else max(0.0, (when - micros(self.store.clock.now())) / SECOND) + 0.001
+        wait = None if when is None else (when - micros(self.store.clock.now())) / SECOND + 0.001
         if self.placing.early is not None:
             early = max(0.0, self._early_at - time.monotonic())
             wait = early if wait is None else min(early, wait)
+        if wait is not None and wait <= 0:
+            return HELD_UP if self._idle else 0.0
         return wait
 
     def _due(self, most: int) -> list[Due]:

@@ -22,7 +22,7 @@ from pymongo import ReturnDocument, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError
 
-from minibatch.clock import moment
+from minibatch.clock import EPOCH, moment
 from minibatch.errors import LeaseLost
 from minibatch.order import Claim, Part, Progress
 from minibatch.points import reached
@@ -71,16 +71,28 @@ class Panes(Free, Streams):
         return placed
 
     @verb
-    def reset_placed(self, stream: str) -> None:
-        """Forget the progress and the strategy: what is in the buffer is placed anew."""
-        self.forget_placed(stream)
+    def reset_placed(self, stream: str, strategy: Document) -> None:
+        """Forget the progress, and note another strategy: what is in the buffer is placed anew.
+
+        Noted at once, so that consumers that still run with the former one do not take the stream up again; whoever
+        leads now does so no longer, though its session is known to who leads next.
+
+        :param strategy: the new one; empty for one that does not look into messages
+        """
+        self.progress.delete_many(_of_keys(stream))
+        placed = {'strategy': strategy, 'id': uuid.uuid4().hex}
+        self.streams.update_one({'_id': stream}, {'$set': {'placed': placed}, '$min': {'lease.until': EPOCH}})
         self.buffer.update_many(free(stream) | {'held': True}, {'$unset': {'held': 1}})
 
     @verb
     def note_watermark(self, stream: str, progress: Progress) -> None:
-        """Store the watermark of a stream that has nothing to cut."""
-        self.streams.update_one({'_id': stream, 'placed.id': progress.id},
-                                {'$set': {'placed.watermark': progress.watermark}})
+        """Store the watermark of a stream that has nothing to cut.
+
+        :raises LeaseLost: the stream has been taken over by another strategy
+        """
+        if not self.streams.update_one({'_id': stream, 'placed.id': progress.id},
+                                       {'$set': {'placed.watermark': progress.watermark}}).matched_count:
+            raise LeaseLost(f'the windows of {stream!r} are cut by another strategy now')
 
     # -- cutting
 

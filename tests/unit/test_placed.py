@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 import minibatch as mb
-from minibatch import points
+from minibatch import inbox, points
 from minibatch.errors import OptionError
 from tests.support.waiting import wait_until
 
@@ -114,9 +115,11 @@ def late(stream: mb.Stream, consumer: Consumer, **options: Any) -> list[Any]:
     return consumer.run(interval=10, time='ts', key='who', **options)
 
 
-def test_late_messages_are_dead_letters_of_their_window(stream: mb.Stream, consumer: Consumer) -> None:
-    assert late(stream, consumer) == []
+@pytest.mark.parametrize('keep', [False, True])
+def test_late_messages_are_dead_letters_of_their_window(stream: mb.Stream, consumer: Consumer, keep: bool) -> None:
+    assert late(stream, consumer, keep=keep) == []
     letter, = stream.dead()
+    assert letter.key == 'ann'
     assert [each['n'] for each in letter.data] == [3, 4]
     assert (letter.start, letter.end) == (datetime(1970, 1, 1), datetime(1970, 1, 1, 0, 0, 10))
     assert letter.errors[0]['kind'] == 'late'
@@ -230,6 +233,78 @@ def test_another_strategy_is_refused(stream: mb.Stream, consumer: Consumer) -> N
     assert consumer.run(interval=5, time='ts', reset=True) == [(None, [3]), (None, [12])]
     stream.clear()
     consumer.run(size=3)
+
+
+def test_a_kept_window_is_not_replaced_after_a_reset(stream: mb.Stream, consumer: Consumer) -> None:
+    for number in range(3):
+        stream.extend(rows(1, 10))
+        assert len(consumer.run(interval=10, time='ts', keep=number == 0, reset=True)) == 1
+    assert stream.window(state='done').count() == 1
+    assert len({window.id for window in consumer.windows}) == 3, 'the later ones have numbers'
+
+
+def test_who_runs_with_the_former_strategy_makes_way(
+        stream: mb.Stream, url: str, consumer: Consumer, caplog: pytest.LogCaptureFixture) -> None:
+    options = {**PLAIN, 'url': url, 'time': 'ts', 'background': True, 'lease': 1}
+    former = mb.streaming(stream.name, consumer, interval=10, **options)
+    try:
+        stream.extend(rows(1, 12))
+        wait_until(lambda: len(consumer.windows) == 1)
+        latter = mb.streaming(stream.name, consumer, interval=5, reset=True, **options)
+        try:
+            stream.extend(rows(13, 16))
+            wait_until(lambda: len(consumer.windows) == 2)
+        finally:
+            latter.stop()
+        wait_until(lambda: 'reset=True' in caplog.text, what='the former one to say why it does not go on')
+    finally:
+        former.stop()
+    assert [each['n'] for each in consumer.windows[1]] == [12, 13]
+
+
+@pytest.mark.parametrize('second', [0, 100], ids=['the same second', 'long before'])
+def test_messages_that_become_visible_out_of_order_are_found(
+        stream: mb.Stream, consumer: Consumer, monkeypatch: pytest.MonkeyPatch, second: int) -> None:
+    """Ids of one second come in any order, and an insert may take its time."""
+    monkeypatch.setattr(inbox, 'RECOUNT', 0.0)
+    stream.extend(rows(1, 2))
+    emitter = consumer.start(interval=10, time='ts')
+    emitter.run(blocking=False)
+    first = stream.buffer().order_by('id').first()
+    at = int.from_bytes(first.id.binary[:4], 'big') - second
+    for low, n in ((b'\0' * 8, 3), (b'\0' * 7 + b'\1', 4)):
+        stream.store.append([{'_id': ObjectId(at.to_bytes(4, 'big') + low), 'stream': stream.name, 'data': rows(n)[0],
+                              'created': first.created, 'processed': False, 'window': None}])
+    emitter.run(blocking=False)
+    stream.extend(rows(10))
+    emitter.run(blocking=False)
+    assert [[each['n'] for each in window] for window in consumer.windows] == [[1, 2, 3, 4]]
+
+
+def test_messages_that_others_store_their_own_way(stream: mb.Stream, consumer: Consumer, db: Any) -> None:
+    for n, (id_, created) in enumerate((('mine', None), (7, datetime(2026, 1, 1)), (ObjectId(), datetime(2026, 1, 1)))):
+        db.buffer.insert_one({'data': rows(n)[0], 'processed': False, 'window': None, 'created': created, '_id': id_,
+                              'stream': stream.name, 'more': 1})
+    stream.extend(rows(10))
+    assert consumer.run(interval=10, time='ts') == [(None, [0, 1, 2])]
+    assert [each.data['n'] for each in stream.buffer()] == [10]
+
+
+def test_a_backlog_is_placed_as_it_would_have_been_at_once(
+        stream: mb.Stream, consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read in pages, and begun anew by another consumer after each."""
+    monkeypatch.setattr(inbox, 'PAGE', 7)
+    stream.extend({'n': n, 'ts': n + (n % 5), 'who': 'ab'[n % 2]} for n in range(200))
+    for looks in (1, 5, 40) * 4:
+        emitter = consumer.start(interval=10, time='ts', key='who', lateness=5)
+        for _ in range(looks):
+            emitter._run_once()
+    assert not stream.dead()
+    got = [n for window in consumer.windows for n in sorted(each['n'] for each in window)]
+    assert len(got) == len(set(got))
+    assert len(got) >= 180
+    spans = [(window.start, window.key) for window in consumer.windows]
+    assert spans == sorted(spans)
 
 
 def test_a_window_too_large_for_a_document(stream: mb.Stream, consumer: Consumer) -> None:
