@@ -135,8 +135,8 @@ class SlidingShelf:
             yield self._mark(line[at]), partial(self._pane, line, since, at, gone, leave, missed)
             at, gone, missed = at + 1, leave, False
         if self.length is not None and gone < len(line):
-            mark = self._expiry(line[-1])
-            yield mark, partial(self._rest, line, gone, len(line), mark, missed)
+            mark = self._expiry(line[-1])  # before the progress, if who cut died before it removed what is not needed
+            yield mark, partial(self._rest, line, gone, len(line), max(mark, self.progress), missed)
 
     def _reach(self, line: Line, at: int, gone: int) -> tuple[int, int]:
         """From which event on the window of the one at a position is, and from which on later ones may be."""

@@ -71,7 +71,10 @@ class Shelved:
         self.look()
 
     def cut(self, most: int = 10**9, crash: str = '') -> int:
-        """Cut what is due, in one transaction; die before or after it, if asked to."""
+        """Cut what is due; die before or after it, if asked to, or *half* way.
+
+        Where there are no transactions, what belongs to no window is removed last.
+        """
         panes = list(islice(self.shelf.due(self.watermark, self.now), most))
         due = self.shelf.next_due()
         deadline = self.shelf.next_deadline()
@@ -80,9 +83,10 @@ class Shelved:
         if crash == 'before':
             self.restart()
             return len(panes)
+        members = {event.id for pane in panes for event in (*pane.events, *pane.late)}
         for pane in panes:
-            self._commit(pane)
-        if crash == 'after':
+            self._commit(pane, members if crash == 'half' else None)
+        if crash in ('after', 'half'):
             self.restart()
             return len(panes)
         for pane in panes:
@@ -116,7 +120,7 @@ class Shelved:
         """The members of all windows, as often as they are in one."""
         return [each for _, _, _, members in self.cuts for each in members]
 
-    def _commit(self, pane: Pane) -> None:
+    def _commit(self, pane: Pane, only: set[bytes] | None = None) -> None:
         gone = {event.id for event in pane.gone}
         assert len(gone) == len(pane.gone)
         assert pane.mark >= self.progress, 'progress goes back'
@@ -131,10 +135,10 @@ class Shelved:
             assert event.id not in gone
             self.buffer[event.id] = self.buffer[event.id]._replace(held=True)
         self._lose(pane.late)
-        for each in gone:
+        for each in gone if only is None else gone & only:
             self.buffer.pop(each, None)
 
     def _lose(self, late: Any) -> None:
         for event in late:
-            self.late.append(event.id)
-            del self.buffer[event.id]
+            if not self.buffer.pop(event.id).held:  # who has been in a window is not late
+                self.late.append(event.id)
