@@ -20,7 +20,7 @@ EXAMPLES = {match['name']: (match['source'], match['output']) for match in BLOCK
 
 #: Examples that end by themselves, and whether what they print comes in this order or, from parallel windows, in any.
 PLAIN: dict[str, Callable[[list[str]], list[str]]] = {
-    'shop.py': list, 'slow.py': list,
+    'shop.py': list, 'slow.py': list, 'pages.py': list,
     'urgent.py': sorted, 'billing.py': list, 'doubling.py': list, 'totals.py': list, 'words.py': list}
 
 

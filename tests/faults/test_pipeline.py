@@ -33,7 +33,8 @@ def test_killed_between_two_streams(world: World, point: str, nth: int) -> None:
 def test_killed_in_a_join(world: World, point: str) -> None:
     """Messages of both sides wait in the stream; which of them have met is known after a crash, too."""
     world.append(120)
-    joining(mb.stream(world.stream, url=world.url)).run(blocking=False, executor='inline')  # all are in the stream of the join, and some have met
+    # All are in the stream of the join then, and some have met.
+    joining(mb.stream(world.stream, url=world.url)).run(blocking=False, executor='inline')
     world.pipeline('joining', at=[at(point)]).wait_killed()
     world.pipeline('joining')
     world.patiently(lambda: world.db.buffer.count_documents({'stream': 'out'}) >= 120, 20, 'all to be joined')
