@@ -18,6 +18,7 @@ from minibatch.models import check_name
 from minibatch.refused import Refused
 from minibatch.scope import Entry, Id, Write, plus
 from minibatch.store import keys
+from minibatch.tables.changelog import Changelog
 from minibatch.tables.inplace import InPlace, plain, remembering
 from minibatch.tables.place import Place
 from minibatch.tables.windowed import OnClose, WindowedTable
@@ -27,7 +28,8 @@ _NOTHING: Any = object()
 _PLAIN, _BIG = frozenset({float, bool, type(None)}), 1 << 63
 
 
-def table(name: str, default: Any = None, *, url: str | None = None, ttl: float | None = None) -> Table:
+def table(name: str, default: Any = None, *, url: str | None = None, ttl: float | None = None,
+          changelog: bool = False) -> Table:
     """Get a table, a dict that is kept in MongoDB; it is there as soon as a key is set.
 
     :param name: 1 to 120 characters; whoever uses the same name in the same database has the same table
@@ -36,6 +38,7 @@ def table(name: str, default: Any = None, *, url: str | None = None, ttl: float 
     :param url: its database (default: the one of the stream whose window function uses it; else as
         :func:`minibatch.connectdb` finds it)
     :param ttl: seconds after which a key is gone that was not written again (default: never)
+    :param changelog: note each change, in the transaction that makes it: see :class:`~minibatch.tables.Changelog`
     :raises minibatch.errors.OptionError: the name, or an option, cannot be
 
     >>> clicks = table('docs-clicks', default=int)
@@ -44,7 +47,7 @@ def table(name: str, default: Any = None, *, url: str | None = None, ttl: float 
     (1, 0, {'ann': 1})
     >>> clicks.clear()
     """
-    return Table(name, default, url=url, ttl=ttl)
+    return Table(name, default, url=url, ttl=ttl, changelog=changelog)
 
 
 class Table:
@@ -55,16 +58,20 @@ class Table:
     ``table[key] += [1]`` does.
 
     :ivar name: its name
+    :ivar changelog: its changes, if it keeps them
+    :ivar place: where its keys are
     """
 
-    def __init__(self, name: str, default: Any = None, *, url: str | None = None, ttl: float | None = None) -> None:
+    def __init__(self, name: str, default: Any = None, *, url: str | None = None, ttl: float | None = None,
+                 changelog: bool = False) -> None:
         check_name(name)
         if ttl is not None and (isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 < ttl < 1e10):
             raise OptionError(f'ttl must be a number of seconds, more than 0, not {ttl!r}')
         self.name = name
         self.ttl = ttl
         self._default = default
-        self._place = Place(name, url)
+        self.place = Place(name, url)
+        self.changelog = Changelog(self) if changelog else None
         if default is not None and not callable(default):
             self._stored(default)
 
@@ -72,46 +79,46 @@ class Table:
         return f'<table {self.name!r}>'
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (type(self), self.name, self._default, self._place.url, self.ttl)
+        return _again, (type(self), self.name, self._default, self.place.url, self.ttl, self.changelog is not None)
 
     # -- a dict
 
     def __getitem__(self, key: Any) -> Any:
         each = self._id(key)
-        entry = self._place.look(each)
+        entry = self.place.look(each)
         value = self._missing(key) if entry.version is None else _copy(entry.value)
-        return value if self._place.run() else remembering(value, (self.name, each, entry.version))
+        return value if self.place.run() else remembering(value, (self.name, each, entry.version))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         each = self._id(key)
         if isinstance(value, InPlace):
             name, of, version = value.origin
-            if value.steps and (name, of) == (self.name, each) and self._place.run() is None:
+            if value.steps and (name, of) == (self.name, each) and self.place.run() is None:
                 self._redo(key, each, version, value)
                 return
-        self._place.write([(each, self._set(value))])
+        self.place.write([(each, self._set(value))])
 
     def __delitem__(self, key: Any) -> None:
         each = self._id(key)
-        if self._place.look(each).version is None:
+        if self.place.look(each).version is None:
             raise KeyError(key)
-        self._place.write([(each, Write('delete'))])
+        self.place.write([(each, self._deletion())])
 
     def __contains__(self, key: Any) -> bool:
-        return self._place.look(self._id(key)).version is not None
+        return self.place.look(self._id(key)).version is not None
 
     def __iter__(self) -> Iterator[Any]:
         return (key for key, _ in self._scan())
 
     def __len__(self) -> int:
-        return self._place.count()
+        return self.place.count()
 
     def __bool__(self) -> bool:
         return True  # a table that is empty is a table, wherever one is optional
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The value of *key*, or *default* if it is not there."""
-        entry = self._place.look(self._id(key))
+        entry = self.place.look(self._id(key))
         return default if entry.version is None else _copy(entry.value)
 
     def keys(self, prefix: Any = None) -> Iterator[Any]:
@@ -139,7 +146,7 @@ class Table:
     def update(self, other: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any) -> None:
         """Set many keys. In a window function all of them are set or none; elsewhere one after the other, in bulk."""
         pairs = list(other.items() if isinstance(other, Mapping) else other) + list(more.items())
-        self._place.write([(self._id(key), self._set(value)) for key, value in pairs])
+        self.place.write([(self._id(key), self._set(value)) for key, value in pairs])
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """The value of *key*, which is set to *default* if it is not there."""
@@ -152,12 +159,12 @@ class Table:
         """
         each = self._id(key)
         while True:
-            entry = self._place.look(each)
+            entry = self.place.look(each)
             if entry.version is None:
                 if default is _NOTHING:
                     raise KeyError(key)
                 return default
-            if self._place.write_if(each, entry.version, Write('delete')):
+            if self.place.write_if(each, entry.version, self._deletion()):
                 return _copy(entry.value)
 
     def popitem(self) -> tuple[Any, Any]:
@@ -171,7 +178,7 @@ class Table:
 
     def clear(self) -> None:
         """Remove all keys."""
-        self._place.clear()
+        self.place.clear(log=self.changelog is not None)
 
     # -- more than a dict
 
@@ -192,7 +199,8 @@ class Table:
         """
         each = self._id(key)
         start = self._made() if self._default is not None else 0
-        self._place.write([(each, Write('add', plus(0, self._stored(n)), start, self.ttl))])
+        self.place.write([
+            (each, Write('add', plus(0, self._stored(n)), start, self.ttl, log=self.changelog is not None))])
 
     def change(self, key: Any, function: Callable[[Any], Any]) -> Any:
         """Set *key* to what *function* makes of its value, as one step: if another was faster, it is called again.
@@ -214,7 +222,7 @@ class Table:
         In a window function it also makes later reads of these keys quick.
         """
         ids = {self._id(key): key for key in wanted}
-        found = self._place.look_many(ids)
+        found = self.place.look_many(ids)
         return {key: _copy(found[each].value) for each, key in ids.items() if found[each].version is not None}
 
     # -- windows of time
@@ -242,11 +250,11 @@ class Table:
         """The same with windows that overlap: one of *size* seconds begins each *step* seconds."""
         return WindowedTable(self, size, step, expires, on_window_close)
 
-    def sister(self, name: str) -> Table:
+    def sister(self, name: str, *, changelog: bool = False) -> Table:
         """A table of another name in the same database, with the same default."""
-        made = Table('-', self._default, url=self._place.url)
+        made = Table('-', self._default, url=self.place.url, changelog=changelog)
         made.name = name
-        made._place = self._place.sister(name)
+        made.place = self.place.sister(name)
         return made
 
     # -- a sink
@@ -256,7 +264,7 @@ class Table:
 
         :raises minibatch.errors.TableError: it is something else; nothing was written
         """
-        self._place.write([(self._id(key), self._set(value)) for key, value in _pairs(message, self.name)])
+        self.place.write([(self._id(key), self._set(value)) for key, value in _pairs(message, self.name)])
 
     def __call__(self, *message: Any) -> None:
         """As :meth:`put`; also ``table(key, value)``."""
@@ -264,29 +272,29 @@ class Table:
 
     def bind(self, database: Any) -> None:
         """As a sink, be in the database of the stream, if there is no other one for it."""
-        self._place.bind(database)
+        self.place.bind(database)
 
     # -- keys and values, in and out
 
     def _scan(self, prefix: Any = None) -> Iterator[tuple[Any, Any]]:
-        return ((keys.key_of(each), _copy(entry.value)) for each, entry in self._place.scan(prefix))
+        return ((keys.key_of(each), _copy(entry.value)) for each, entry in self.place.scan(prefix))
 
     def _change(self, key: Any, function: Callable[[Entry], Any]) -> Any:
         each, pause = self._id(key), 0.001
         while True:
-            entry = self._place.look(each)
+            entry = self.place.look(each)
             value = function(entry)
             if value is _NOTHING:
                 return _copy(entry.value)
             write = self._set(value)
-            if self._place.write_if(each, entry.version, write):
+            if self.place.write_if(each, entry.version, write):
                 return _copy(write.value)
             threading.Event().wait(pause * random.random())
             pause = min(2 * pause, 0.1)
 
     def _redo(self, key: Any, each: Id, version: bytes | None, value: InPlace) -> None:
         """``table[key] += n`` outside of a window: at once if nobody was faster, else on what is there now."""
-        if self._place.write_if(each, version, self._set(value)):
+        if self.place.write_if(each, version, self._set(value)):
             return
 
         def again(now: Any) -> Any:
@@ -300,7 +308,10 @@ class Table:
         return keys.identity(self.name, key)
 
     def _set(self, value: Any) -> Write:
-        return Write('set', self._stored(value), ttl=self.ttl)
+        return Write('set', self._stored(value), ttl=self.ttl, log=self.changelog is not None)
+
+    def _deletion(self) -> Write:
+        return Write('delete', log=self.changelog is not None)
 
     def _stored(self, value: Any) -> Any:
         if type(value) in _PLAIN or (type(value) is int and -_BIG < value < _BIG):
@@ -324,8 +335,8 @@ class Table:
 MutableMapping.register(Table)
 
 
-def _again(kind: type[Table], name: str, default: Any, url: str | None, ttl: float | None) -> Table:
-    return kind(name, default, url=url, ttl=ttl)
+def _again(kind: type[Table], name: str, default: Any, url: str | None, ttl: float | None, changelog: bool) -> Table:
+    return kind(name, default, url=url, ttl=ttl, changelog=changelog)
 
 
 def _pairs(message: Any, name: str) -> list[tuple[Any, Any]]:

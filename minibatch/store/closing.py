@@ -1,8 +1,12 @@
 """Verbs on windowed tables: how far they have come, who closes their windows, and changes without a window of a stream.
 
-How far a windowed table has come is a document of its own, ``latest``: the latest time of any message, when that
-message was appended, and the streams that such messages came from. It is written after the commit, not with it, since
-all windows would be in each other's way there; what a crash leaves behind is made good by the next message.
+How far a windowed table has come is a document of its own: ``latest``, the latest time of any message; ``streams``,
+where such messages came from; and ``marks``, times ``t`` with when their message was appended, ``c``. It is written
+after the commit, not with it, since all windows would be in each other's way there; what a crash leaves behind is made
+good by the next message.
+
+There are several marks since windows run side by side: what a late one has seen counts only when all that was appended
+before is done. They are sorted by ``c``, and each is further ahead of it than those before; others would tell nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +16,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from bson import MinKey
 from pymongo.client_session import ClientSession
 from pymongo.errors import DuplicateKeyError
 
@@ -26,6 +29,8 @@ from minibatch.store.record import unpack_times
 from minibatch.store.schema import LIGHT, Document
 from minibatch.store.tables import Tables
 
+#: Most marks that are kept: while more windows than that overtake one, nothing is closed.
+_MARKS = 100
 _UNFINISHED = [each.value for each in (WindowState.CUTTING, WindowState.READY, WindowState.RUNNING)]
 
 
@@ -34,7 +39,7 @@ class Closing(Tables):
 
     @verb
     def table_time(self, table: str) -> Document | None:
-        """How far a windowed table has come: ``latest`` and ``created`` in microseconds, ``streams``."""
+        """How far a windowed table has come, as above; times are microseconds since the epoch."""
         return self.tables.find_one({'_id': _latest(table)})
 
     @verb
@@ -45,9 +50,14 @@ class Closing(Tables):
         """
         light = self.tables.with_options(write_concern=LIGHT)
         for table, (time, created) in marks.items():
-            later = {'$gt': [time, {'$ifNull': ['$latest', MinKey()]}]}
+            there = {'$ifNull': ['$marks', []]}
+            ahead = {'$subtract': ['$$mark.t', '$$mark.c']}
+            before = _those(there, {'$lt': ['$$mark.c', created]})
+            after = _those(there, {'$and': [{'$gt': ['$$mark.c', created]}, {'$gt': [ahead, time - created]}]})
+            told = _those(there, {'$and': [{'$lte': ['$$mark.c', created]}, {'$gte': [ahead, time - created]}]})
+            more = {'$slice': [{'$concatArrays': [before, [{'t': time, 'c': created}], after]}, -_MARKS]}
             update: Document = {
-                'latest': {'$cond': [later, time, '$latest']}, 'created': {'$cond': [later, created, '$created']},
+                'latest': {'$max': ['$latest', time]}, 'marks': {'$cond': [{'$eq': [told, []]}, more, there]},
                 'streams': {'$setUnion': [{'$ifNull': ['$streams', []]}, [] if stream is None else [stream]]}}
             light.update_one({'_id': _latest(table)}, [{'$set': update}], upsert=True)
 
@@ -105,10 +115,14 @@ class Closing(Tables):
             if not changes.holds(there):
                 session.abort_transaction()
                 return False
-            self.tables.bulk_write([self._operation(each, write.on(there[each]), write)
-                                    for each, write in sorted(changes.writes.items())], session=session)
+            after = {each: (write.on(there[each]), write) for each, write in changes.writes.items()}
+            self.tables.bulk_write(self._operations(after, session), session=session)
             reached('close:changed')
         return True
+
+
+def _those(marks: Any, condition: Document) -> Document:
+    return {'$filter': {'input': marks, 'as': 'mark', 'cond': condition}}
 
 
 def _latest(table: str) -> Document:

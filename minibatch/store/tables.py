@@ -2,35 +2,40 @@
 
 A ``table`` document is one key of one table: ``_id`` {``t``: the table, ``k``: the key}, ``value``, ``version`` (new
 with each write), ``at`` (when that was) and ``expires``. A document past its ``expires`` counts as not there.
+
+A changelog is in the same collection, as a table that is named :data:`LOG`, whose keys are (table, key, number): the
+changes of one key are numbered from 1 on, in the order in which they were committed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
 from typing import Any
 
 import bson
-from bson import MaxKey
+from bson import Int64, MaxKey
 from bson.binary import Binary
 from bson.raw_bson import RawBSONDocument
-from pymongo import DeleteOne, ReplaceOne
+from pymongo import DeleteOne, InsertOne, ReplaceOne
 from pymongo.client_session import ClientSession
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from minibatch.errors import LeaseLost, TableError
 from minibatch.points import reached
 from minibatch.scope import MISSING, Changes, Entry, Id, Write
 from minibatch.store import keys, schema
-from minibatch.store.base import verb
+from minibatch.store.base import DUPLICATE, verb
 from minibatch.store.record import Record
 from minibatch.store.schema import Document
 from minibatch.store.windows import Windows, held
 
 #: Server errors that say that ``$add`` was given something else than a number.
 _NO_NUMBER = (14, 16554)
+#: The table that has the changes of all tables which keep a changelog.
+LOG = ':log'
 #: Ids in one query; documents in one page of a scan.
 _MANY, _PAGE = 5_000, 1_000
 
@@ -184,7 +189,7 @@ class Tables(Windows):
             if effects is not None:
                 self._affect(lambda session: effects(session, verdict.committed), session)
                 reached('commit:effects')
-            operations = [self._operation(each, entry, write) for each, (entry, write) in sorted(after.items())]
+            operations = self._operations(after, session)
             if operations:
                 self.tables.bulk_write(operations, ordered=False, session=session)
                 reached('commit:tables')
@@ -202,6 +207,67 @@ class Tables(Windows):
         """What :meth:`commit_together` would say now; nothing is written."""
         touched = {each for one in changes if one is not None for each in (*one.reads, *one.writes)}
         return _judged(records, changes, {each.id for each in records}, self.entries(touched))[0]
+
+    @verb
+    def change(self, reads: Mapping[Id, bytes | None], writes: Mapping[Id, Write]) -> bool:
+        """Change keys, and note it in their changelogs, in one transaction of its own.
+
+        :param reads: versions that must be so still
+        :return: whether they were; if not, nothing is written
+        """
+        def once(session: ClientSession) -> bool:
+            there = self.entries({*reads, *writes}, session)
+            if any(there[each].version != version for each, version in reads.items()):
+                return False
+            after = {each: (write.on(there[each]), write) for each, write in writes.items()
+                     if write.kind != 'delete' or there[each] is not MISSING}
+            if after:
+                self.tables.bulk_write(self._operations(after, session), session=session)
+                reached('change:written')
+            return True
+
+        while True:
+            try:
+                with self.session() as session:
+                    done: bool = session.with_transaction(once, schema.SNAPSHOT, schema.MAJORITY)
+                    return done
+            except BulkWriteError as error:  # another one made the same key at the same time
+                if any(each.get('code') != DUPLICATE for each in (error.details or {}).get('writeErrors', ())):
+                    raise
+
+    @verb
+    def last_change(self, each: Id, session: ClientSession | None = None) -> tuple[int, Document]:
+        """The number of the last change of a key in its changelog, and the change; 0 if there is none."""
+        key = bson.decode(each, schema.CODEC)
+        span = {'$gt': {'t': LOG, 'k': [key['t'], key['k']]}, '$lt': {'t': LOG, 'k': [key['t'], key['k'], MaxKey()]}}
+        doc = self.tables.find_one({'_id': span}, sort=[('_id', -1)], session=session)
+        return (0, {}) if doc is None else (int(doc['_id']['k'][2]), doc['value'])
+
+    @verb
+    def forget_changes(self, ids: Sequence[Id]) -> int:
+        """Remove entries of changelogs; how many there were."""
+        return sum(self.tables.delete_many({'_id': {'$in': [RawBSONDocument(each) for each in some]}}).deleted_count
+                   for some in _chunks(list(ids)))
+
+    def _operations(self, after: Mapping[Id, tuple[Entry, Write]], session: ClientSession) -> list[Any]:
+        """The writes that make keys what they are to be, and note that in their changelogs.
+
+        Two that change the same key at the same time cannot both commit, so that numbers have no gaps.
+        """
+        writes = sorted(after.items())
+        operations: list[Any] = [self._operation(each, entry, write) for each, (entry, write) in writes]
+        for each, (entry, write) in writes:
+            if write.log:
+                key = bson.decode(each, schema.CODEC)
+                number, before = self.last_change(each, session)
+                if entry.version is None and not before:
+                    continue  # it has come and gone in this window, or was there before the changelog
+                made = {} if entry.version is None else self._document(each, entry, write)
+                change = {name: made[name] for name in ('value', 'version', 'expires') if name in made}
+                operations.append(InsertOne({
+                    '_id': {'t': LOG, 'k': [key['t'], key['k'], Int64(number + 1)]}, 'value': change,
+                    'version': Binary(write.token), 'at': self.clock.now()}))
+        return operations
 
     def _operation(self, each: Id, entry: Entry, write: Write) -> DeleteOne | ReplaceOne[Document]:
         query = {'_id': RawBSONDocument(each)}

@@ -1,8 +1,10 @@
 """The end of a windowed table's windows: who calls ``on_window_close``, when, and why a crash loses no call.
 
 A window has expired when the table's time is ``expires`` seconds past its end. That time is the latest of any message,
-plus what has passed since that one was appended, as long as no older message waits in the streams that it comes from:
-so windows come to their end when traffic stops, and a backlog is no reason to close the windows that it belongs to.
+plus what has passed since that one was appended; of both it counts only what was before the oldest message that waits,
+or is being worked on, in the streams that messages come from. So windows come to their end when traffic stops; a
+backlog is no reason to close the windows that it belongs to, nor is a consumer that is ahead of another one, or of one
+that died.
 
 Then the table is marked as closed up to there, which stops later changes of these windows: they count as late. After
 that the function is called for each key, and the key's removal is one transaction with what the function changed in
@@ -93,8 +95,10 @@ class Closer:
         if mark is None or table.expires is None:
             return None
         now = micros(self.store.clock.now())
-        waits = [at for at in map(self.store.oldest_unfinished, mark['streams']) if at is not None]
-        return int(mark['latest']) + max(0, min([now, *waits]) - int(mark['created'])) - table.expires
+        waits = min((at for at in map(self.store.oldest_unfinished, mark['streams']) if at is not None), default=None)
+        times = [int(each['t']) + max(0, (now if waits is None else waits) - int(each['c']))
+                 for each in mark['marks'] if waits is None or each['c'] < waits]
+        return max(times) - table.expires if times else None
 
     @staticmethod
     def _due(rows: Place, table: WindowedTable, horizon: int) -> bool:
@@ -124,7 +128,7 @@ class Closer:
                 changes = outcome.changes
             changes = changes or Changes()
             changes.reads[each] = entry.version
-            changes.writes[each] = Write('delete')
+            changes.writes[each] = Write('delete', log=table.rows.changelog is not None)
             if self.store.commit_changes(self.session, changes):
                 reached('close:done')
                 self.store.table_seen(changes.marks, None)
@@ -182,7 +186,7 @@ def closing(store: Store, lease: float, *, blocking: bool) -> Iterator[None]:
 
 def close_expired(table: WindowedTable) -> int:
     """Close the windows of *table* that have expired now."""
-    closer = Closer(table.rows._place.store)
+    closer = Closer(table.rows.place.store)
     try:
         return closer.close(table)
     finally:

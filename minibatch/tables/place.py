@@ -12,6 +12,8 @@ from minibatch.models import store_for, store_of
 from minibatch.scope import MISSING, Entry, Id, Scope, Write
 from minibatch.store import Store, keys
 
+UNLOGGED = ('a table keeps a changelog on a replica set only, since a change and its note take a transaction; nothing '
+            'was written; leave changelog=True away, or make this server a replica set of a single member')
 STANDALONE = ('a table can be changed in a window function on a replica set only, since that takes a transaction; '
               'nothing was written; make this server one of a single member: start mongod with --replSet rs0, and run '
               'rs.initiate() in mongosh once')
@@ -123,6 +125,8 @@ class Place:
                 raise OptionError(STANDALONE)
             for each, write in writes:
                 inside.write(each, write)
+        elif any(write.log for _, write in writes):
+            self._log({}, dict(writes))
         elif len(writes) == 1 and writes[0][1].kind == 'add':
             store.add(*writes[0])
         else:
@@ -131,17 +135,24 @@ class Place:
     def write_if(self, each: Id, version: bytes | None, write: Write) -> bool:
         """Change a key that was just looked at, unless somebody was faster; in a window that shows when it commits."""
         if self.run() is None:
-            return self.store.write_if(each, version, write)
+            return (self._log({each: version}, {each: write}) if write.log
+                    else self.store.write_if(each, version, write))
         self.write([(each, write)])
         return True
+
+    def _log(self, reads: dict[Id, bytes | None], writes: dict[Id, Write]) -> bool:
+        store = self.store
+        if not store.transactions:
+            raise OptionError(UNLOGGED)
+        return store.change(reads, writes)
 
     def scan(self, prefix: Any = None) -> Iterator[tuple[Id, Entry]]:
         """All keys that are there, in order."""
         inside, store = self.run(), self.store
         if inside is None or not store.transactions:
-            yield from _pages(store, self.name, prefix)
+            yield from pages(store, self.name, prefix)
             return
-        there = dict(_pages(store, self.name, prefix))
+        there = dict(pages(store, self.name, prefix))
         ids = {*there, *(each for each in inside.touched() if keys.belongs(each, self.name, prefix))}
         for each in sorted(ids, key=keys.rank):
             entry = inside.look(each, lambda each: there[each] if each in there else store.entries([each])[each])
@@ -152,15 +163,18 @@ class Place:
         """How many keys there are."""
         return self.store.count_keys(self.name) if self.run() is None else sum(1 for _ in self.scan())
 
-    def clear(self) -> None:
+    def clear(self, *, log: bool = False) -> None:
         """Remove all keys."""
-        if self.run() is None:
+        if self.run() is None and not log:
             self.store.drop_keys(self.name)
-        else:
-            self.write([(each, Write('delete')) for each, _ in list(self.scan())])
+            return
+        keys = [each for each, _ in self.scan()]
+        for at in range(0, len(keys), AHEAD):
+            self.write([(each, Write('delete', log=log)) for each in keys[at:at + AHEAD]])
 
 
-def _pages(store: Store, name: str, prefix: Any) -> Iterator[tuple[Id, Entry]]:
+def pages(store: Store, name: str, prefix: Any) -> Iterator[tuple[Id, Entry]]:
+    """The keys of a table in order, as they are in the database, page by page."""
     after: Id | None = None
     while page := store.page(name, prefix, after):
         yield from ((each, entry) for each, entry in page if entry is not MISSING)

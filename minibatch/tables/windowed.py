@@ -54,7 +54,7 @@ class WindowedTable:
         self.expires = None if expires is None else round(expires * SECOND)
         self.on_window_close = on_window_close
         self.name = f'{table.name}@{size:g}' if step == size else f'{table.name}@{size:g}/{step:g}'
-        self.rows = table.sister(self.name)
+        self.rows = table.sister(self.name, changelog=table.changelog is not None)
         self.marks = table.sister(f'{self.name}:marks')
         if self.expires is not None:
             expiring.add(self)
@@ -71,7 +71,7 @@ class WindowedTable:
     @property
     def url(self) -> str | None:
         """Its database, if it is known."""
-        return self.rows._place.url
+        return self.rows.place.url
 
     # -- what the time is
 
@@ -104,7 +104,7 @@ class WindowedTable:
 
     def time(self) -> int:
         """The time that it is for this table now, in microseconds since the epoch."""
-        inside = self.rows._place.run()
+        inside = self.rows.place.run()
         if self._relative == 'now':
             return self.clock()
         if inside is not None:
@@ -113,14 +113,14 @@ class WindowedTable:
 
     def clock(self) -> int:
         """The time of the database's server."""
-        return micros(self.rows._place.store.clock.now())
+        return micros(self.rows.place.store.clock.now())
 
     def message(self) -> int:
         """The time of the message that the window function is at.
 
         :raises TableError: this is no window function
         """
-        inside = self.rows._place.run()
+        inside = self.rows.place.run()
         if inside is None:
             raise TableError(f'current() of {self.name!r} is the window of the message that a window function is at, '
                              'and this is none; use value() or now()')
@@ -128,7 +128,7 @@ class WindowedTable:
 
     def latest(self) -> int:
         """The latest time that any message had; now, if there was none."""
-        mark = self.rows._place.store.table_time(self.name)
+        mark = self.rows.place.store.table_time(self.name)
         return self.clock() if mark is None else int(mark['latest'])
 
     # -- writing
@@ -156,10 +156,10 @@ class WindowedTable:
 
     def _writing(self) -> int:
         """The time at which to write; the table's latest time is at least that from then on."""
-        inside = self.rows._place.run()
+        inside = self.rows.place.run()
         if inside is None:
             now = self.clock()
-            self.rows._place.store.table_seen({self.name: (now, now)}, None)
+            self.rows.place.store.table_seen({self.name: (now, now)}, None)
             return now
         time = self.time()
         inside.mark(self.name, time, moments.appended(inside))
@@ -214,8 +214,8 @@ class WindowedTable:
         """Remove all keys in all windows, and what is known about which of them are over."""
         self.rows.clear()
         self.marks.clear()
-        if self.rows._place.run() is None:
-            self.rows._place.store.forget_time(self.name)
+        if self.rows.place.run() is None:
+            self.rows.place.store.forget_time(self.name)
 
     def close_expired(self) -> int:
         """Close the windows that have expired, as a consumer does by itself twice a second; how many keys they had."""

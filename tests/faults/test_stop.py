@@ -98,7 +98,7 @@ def test_sigterm_while_the_database_is_gone(world_solo: World, solo: Any) -> Non
     world.wait_drained()
     solo.nodes[0].kill()
     child.send(signal.SIGTERM)
-    assert child.wait(12) == 0, child.said[-3000:]
+    assert child.wait(20) == 0, child.said[-3000:]
     wait_until(lambda: not child.family(), 3, what='its processes to end')
 
 

@@ -221,6 +221,21 @@ class TestTheEnd:
         assert NOON not in [start for start, _, _ in table.windows()], 'when all is read, time passes'
         assert table.late == 0
 
+    def test_who_is_ahead_closes_nothing_that_others_still_work_on(self, stream: mb.Stream, counts: Table) -> None:
+        table = counts.tumbling(60, expires=0)
+        append(stream, 0)
+        passed(stream, by_key(table.relative_to_field('ts')))
+        append(stream, 1)
+        store, name = stream.store, stream.name
+        later = micros(store.clock.now()) + 1000
+        for ts, at in ((500, later + 5), (70, later), (400, later + 1), (20, later + 2), (500, later + 9)):
+            store.table_seen({table.name: (micros(noon(ts)), at)}, name)
+        assert table.close_expired() == 0, 'a message that was appended before waits'
+        assert [mark['c'] - later for mark in store.table_time(table.name)['marks'][1:]] == [0, 1, 5]
+        passed(stream, by_key(table.relative_to_field('ts')))
+        assert table.close_expired() + table.late == 0
+        assert rows(table) == {}
+
     def test_it_may_change_tables_in_the_same_transaction(self, stream: mb.Stream, counts: Table) -> None:
         totals = mb.table('totals', default=int, url=stream.store.connection.url)
         fails = [True]
