@@ -40,6 +40,8 @@ def far(proxy: Proxy, url: str, dbname: str, server: Deployment) -> Iterator[mb.
     proxy.up()
     proxy.flow()
     stream.stop()
+    # Else one that comes through just now begins a transaction, which holds its locks for a minute.
+    wait_until(lambda: not any(each.name.startswith('minibatch-inlet') for each in threading.enumerate()), 20)
     disconnect(far)
     server.client.admin.command('killAllSessions', [])  # of who was cut off in a transaction, as a successor would
 

@@ -17,7 +17,7 @@ from tests.support.processes import Child
 from tests.support.waiting import wait_until
 from tests.support.world import LEASE, World
 
-SECONDS = float(os.environ.get('MINIBATCH_CHAOS_SECONDS', '8'))
+SECONDS = float(os.environ.get('MINIBATCH_CHAOS_SECONDS', '5'))
 SEED = int(os.environ.get('MINIBATCH_CHAOS_SEED', '0')) or random.randrange(1, 1 << 30)
 
 

@@ -43,23 +43,23 @@ def test_the_largest_message(world: World) -> None:
 
 
 def test_many_windows_of_one_message(world: World) -> None:
-    """20,000 windows, by three consumers."""
-    world.append(20_000)
+    """10,000 windows, by three consumers."""
+    world.append(10_000)
     for _ in range(3):
         world.consumer(size=1, lease=5)
     world.wait_drained(60)
     verdict = world.judge()
-    assert (verdict.acknowledged, verdict.windows, verdict.again) == (20_000, 20_000, 0)
+    assert (verdict.acknowledged, verdict.windows, verdict.again) == (10_000, 10_000, 0)
 
 
 def test_a_backlog(world: World) -> None:
-    """100,000 messages that wait before the first consumer starts."""
-    producer = world.producer('many', 100_000, batch=10_000)
+    """50,000 messages that wait before the first consumer starts."""
+    producer = world.producer('many', 50_000, batch=10_000)
     assert producer.wait(30) == 0, producer.said
     world.consumer(size=1000)
     world.wait_drained(40)
     verdict = world.judge()
-    assert (verdict.acknowledged, verdict.windows) == (100_000, 100)
+    assert (verdict.acknowledged, verdict.windows) == (50_000, 50)
 
 
 def test_an_empty_stream(world: World) -> None:
