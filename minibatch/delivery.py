@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from minibatch.errors import BacklogFull, LeaseLost, StoreUnavailable, WindowTimeout
+from minibatch.measures import MEASURED, Histogram
 from minibatch.outcome import Outcome, failure
 from minibatch.points import reached
 from minibatch.sinks import put_all_in, rows_for
@@ -51,6 +52,8 @@ class Delivery:
         self.failed = 0
         self.dead = 0
         self.stale = 0
+        self.retried = 0
+        self.measured = {name: Histogram(bounds) for name, (bounds, _) in MEASURED.items()}
         self.retry_at: list[float] = []
         self._guard: ThreadPoolExecutor | None = None
 
@@ -73,10 +76,33 @@ class Delivery:
         if self.session is not None:
             self.session.end_session()
 
+    def totals(self) -> dict[str, int]:
+        """What this consumer has done so far, by the names of a stream's totals."""
+        totals = {'windows': self.committed, 'messages': self.messages, 'failed': self.failed, 'dead': self.dead,
+                  'retried': self.retried}
+        for name, measured in self.measured.items():
+            totals |= measured.totals(name)
+        return totals
+
+    def recovered(self, records: Sequence[Record]) -> None:
+        """Count windows that were taken from a consumer that died or hung; that was an attempt, too."""
+        for record in records:
+            self.failed += 1
+            if record.attempt < self.options.max_attempts:
+                self.retried += 1
+                continue
+            self.dead += 1
+            log.error('%s: window %s is dead after %d attempts (the consumer %s died or hung while it had the window); '
+                      'it is kept: stream.dead lists, redrives and drops it',
+                      record.stream, record.id, record.attempt, record.owner)
+
     def settle(self, settled: Sequence[Settled]) -> None:
         """Deliver and commit those that went well, put the others back or to the dead."""
         good = []
+        took = self.measured['duration'].add
         for record, batch, outcome in settled:
+            if outcome.ran:
+                took(round(outcome.seconds * 1e6))
             if outcome.kind == 'ok':
                 good.append((record, batch, outcome))
             else:
@@ -163,7 +189,11 @@ class Delivery:
 
     def _count(self, settled: Sequence[Settled], done: int) -> None:
         self.committed += done
-        self.messages += sum(record.n for record, _, _ in settled) if done == len(settled) else 0
+        if done == len(settled):
+            sized = self.measured['size'].add
+            for record, _, _ in settled:
+                self.messages += record.n
+                sized(record.n)
         if done < len(settled):
             log.info('%s: %d window(s) had gone to another consumer; their results here do not count',
                      self.emitter.stream_name, len(settled) - done)
@@ -294,6 +324,7 @@ class Delivery:
         else:
             delay = backoff(record.attempt, self.options)
             if self._lasting(lambda: self.store.retry(record, error, delay)):
+                self.retried += 1
                 self.retry_at.append(time.monotonic() + delay)
                 log.warning('%s: attempt %d of %d at window %s failed (%s); again in %.1f s',
                             name, record.attempt, self.options.max_attempts, record.id, outcome.error, delay)

@@ -330,6 +330,21 @@ class Stream(Operators, Document):
         from minibatch.status import figures
         return figures(self.store, self.name)
 
+    def measured(self) -> dict[str, dict[str, Any]]:
+        """How long, how large and how late the stream's windows were, over all consumers that ever were.
+
+        :return: ``duration``: of each attempt, in seconds of the function; ``size``: of each committed window, in
+            messages; ``queue``: seconds from when the last of a window's messages was appended to when its function
+            was called first. Each as ``buckets``, pairs of an upper bound and how many were no larger, up to infinity,
+            and their ``sum``
+
+        >>> import minibatch as mb
+        >>> mb.stream('docs-measured').measured()['size']['buckets'][-1]
+        (inf, 0)
+        """
+        from minibatch.status import measured
+        return measured(self.store, self.name)
+
     def touch(self, now: datetime | None = None) -> None:
         """Note in ``last_read`` that a window was cut now."""
         self.last_read = now or self.store.clock.now()

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from minibatch.clock import EPOCH
 from minibatch.cutter import Cutter
 from minibatch.delivery import Delivery, Settled
 from minibatch.errors import LeaseLost, OptionError, StoreUnavailable
@@ -286,6 +287,7 @@ class Runner:
 
     def _call(self, pairs: list[tuple[Record, Batch]]) -> None:
         reached('run:submitted')
+        self._waited([record for record, _ in pairs])
         try:
             future = self.executor.run(self.fn, [batch for _, batch in pairs], self.options.timeout)
         except Exception as error:
@@ -293,6 +295,13 @@ class Runner:
             future.set_result([failure(error) for _ in pairs])
         self._calls[future] = pairs
         future.add_done_callback(self._done)
+
+    def _waited(self, records: Sequence[Record]) -> None:
+        """Measure for how long windows of a first attempt have waited since the last of their messages came."""
+        now = round((self.store.clock.now() - EPOCH).total_seconds() * 1000)
+        for record in records:
+            if record.attempt <= 1 and record.times:
+                self.delivery.measured['queue'].add(max(0, now - max(memoryview(record.times).cast('q'))) * 1000)
 
     def _done(self, future: Future[list[Outcome]]) -> None:
         self._finished.append(future)

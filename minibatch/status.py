@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from minibatch.measures import histograms
 from minibatch.models import check_name, store_for
 from minibatch.store import Store
 
@@ -17,12 +18,13 @@ def status(stream: str, url: str | None = None) -> dict[str, Any]:
 
     :param stream: its name
     :param url: its database (default: as :func:`minibatch.connectdb` finds it)
-    :return: ``stream``; ``backlog``: messages that are not in a committed or dead window, of which ``waiting`` are in
-        no window at all; ``lag``: age in seconds of the oldest of them; windows ``ready``, ``running``, ``dead``, those
-        ``done`` since the stream was made, and attempts ``failed``; ``committed``: messages in windows done; ``rate``:
-        committed messages a second, lately; ``last_progress``: when a window was last committed or failed
-        (ISO 8601, UTC), or ``None``; ``consumers``: those alive, each with ``id``,
-        ``host``, ``pid``, ``started``, ``beat``
+    :return: ``stream``; ``backlog``: messages that are not in a committed or dead window, of which ``waiting`` are
+        in no window at all; ``lag``: age in seconds of the oldest of them; windows ``ready``, ``running``,
+        ``dead``, those ``done`` since the stream was made, and attempts ``failed``, of which some were ``retried``
+        and others, as many as windows ``died``, were the last; ``appended``: messages that ever came;
+        ``committed``: messages in windows done; ``rate``: committed messages a second, lately; ``last_progress``:
+        when a window was last committed or failed (ISO 8601, UTC), or ``None``; ``consumers``: those alive, each
+        with ``id``, ``host``, ``pid``, ``started``, ``beat``
     :raises minibatch.errors.StoreUnavailable: MongoDB is away
     """
     check_name(stream)
@@ -47,8 +49,15 @@ def figures(store: Store, stream: str) -> dict[str, Any]:
         'ready': windows('ready') + windows('cutting'), 'running': windows('running'), 'dead': windows('dead'),
         'done': int(stats.get('windows', 0)), 'failed': int(stats.get('failed', 0)),
         'committed': int(stats.get('messages', 0)), 'rate': round(sum(each['rate'] for each in consumers), 1),
+        'appended': int(stats.get('appended', 0)), 'retried': int(stats.get('retried', 0)),
+        'died': int(stats.get('dead', 0)),
         'last_progress': _iso(stats.get('last')), 'consumers': consumers,
     }
+
+
+def measured(store: Store, stream: str) -> dict[str, dict[str, Any]]:
+    """How long, how large and how late a stream's windows were: see :meth:`minibatch.models.Stream.measured`."""
+    return histograms(store.totals(stream))
 
 
 def _iso(at: datetime | None) -> str | None:

@@ -32,7 +32,7 @@ class Upkeep:
         self.store = runner.store
         self.every = max(0.1, runner.options.lease / 3)
         self.others = 0
-        self._counted = (0, 0, 0, 0)
+        self._counted: dict[str, int] = {}
         self._rated = (time.monotonic(), 0)
         self._expire_at = self._sweep_at = self._stray_at = self._flush_at = 0.0
         self._counting = threading.Lock()
@@ -52,7 +52,9 @@ class Upkeep:
                          'started': self._started, 'workers': runner.executor.workers, 'every': self.every,
                          'rate': self._rate()})
         self.others = len(self.store.consumers_of(self.stream, alive_within=2 * self.every + 1)) - 1
-        if self.store.recover(self.stream, runner.options.max_attempts, max(1.0, self.every)):
+        recovered = self.store.recover(self.stream, runner.options.max_attempts, max(1.0, self.every))
+        if recovered:
+            runner.delivery.recovered(recovered)
             runner.look()
         self.flush_counts()
         if runner.cutter.leads:
@@ -70,10 +72,8 @@ class Upkeep:
             self._flush_counts()
 
     def _flush_counts(self) -> None:
-        delivery = self.runner.delivery
-        now = (delivery.committed, delivery.messages, delivery.failed, delivery.dead)
-        change = {name: new - old for name, new, old in zip(
-            ('windows', 'messages', 'failed', 'dead'), now, self._counted, strict=True) if new != old}
+        now = self.runner.delivery.totals()
+        change = {name: n - self._counted.get(name, 0) for name, n in now.items() if n != self._counted.get(name, 0)}
         if change:
             self.store.count(self.stream, change)
             self._counted = now

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, ParamSpec, TypeVar
 from uuid import UUID
 
+import pymongo
 from bson.binary import Binary
 from pymongo.client_session import ClientSession
 from pymongo.errors import (
@@ -25,7 +28,8 @@ from pymongo.errors import (
 from minibatch.connection import Connection
 from minibatch.errors import StoreUnavailable
 from minibatch.store import schema
-from minibatch.store.schema import Document
+from minibatch.store.schema import LIGHT, Document
+from minibatch.store.tally import Tally
 
 P = ParamSpec('P')
 T = TypeVar('T')
@@ -101,6 +105,8 @@ class Base:
         self.sources = self.db['source']
         self.tables = self.db['table']
         self.progress = self.db['progress']
+        self.tally = Tally(self._came)
+        self._in_transaction: dict[ClientSession, Counter[str]] = {}
         with self._ensuring:
             key = (id(self.client), connection.db.name)
             if key not in self._ensured:
@@ -111,6 +117,24 @@ class Base:
     def _ensure(self) -> bool:
         # Who starts during an election waits for it, as an append does.
         return persistently(lambda: schema.ensure(self.db), within=START_PATIENCE)
+
+    @verb
+    def _came(self, stream: str, numbers: dict[str, int]) -> None:
+        """Add to the totals of a stream what has come into it, which is no progress of its consumers."""
+        with pymongo.timeout(2.0):  # at the end of a process, nobody wants to wait for a number
+            self.streams.with_options(write_concern=LIGHT).update_one({'_id': stream}, {
+                '$inc': {f'stats.{name}': n for name, n in numbers.items()}})
+
+    @contextlib.contextmanager
+    def counting(self, session: ClientSession) -> Iterator[None]:
+        """Around a transaction: what is appended in it counts when it has been committed."""
+        counts = self._in_transaction[session] = Counter()
+        try:
+            yield
+        finally:
+            del self._in_transaction[session]
+        for stream, n in counts.items():
+            self.tally.add(stream, n)
 
     def repair(self) -> None:
         """Create collections and indexes that somebody has dropped."""

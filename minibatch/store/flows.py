@@ -27,6 +27,9 @@ class Flows(Streams):
         """
         if docs:
             self.buffer.insert_many(docs, ordered=True, session=session)
+            counts = self._in_transaction.get(session)
+            if counts is not None:
+                counts[docs[0]['stream']] += len(docs)
             reached('flow:inserted')
 
     def count_in(self, session: ClientSession, stream: str, limit: int) -> int:

@@ -169,6 +169,9 @@ class Sources(Streams):
             self._append_at_once(session, docs, letters, moves, batch)
         else:
             self._append_by_intent(docs, letters, moves, batch)
+        for found, what in ((docs, 'appended'), (letters, 'dead')):
+            if found:
+                self.tally.add(found[0]['stream'], len(found), what)
 
     def _append_at_once(self, session: ClientSession, docs: Sequence[Any], letters: Sequence[Any],
                         moves: Sequence[Move], batch: str) -> None:

@@ -56,6 +56,7 @@ class Streams(Base):
             raise StoreUnavailable(
                 f'MongoDB did not confirm {len(docs)} message(s) in time ({reason(error)}): they may or may '
                 'not be stored; append them again when it is back') from error
+        self.tally.add(docs[0]['stream'], len(docs))
         reached('append:after')
 
     def _insert(self, docs: Sequence[Document]) -> None:
@@ -112,6 +113,12 @@ class Streams(Base):
         self.streams.with_options(write_concern=LIGHT).update_one({'_id': stream}, {
             '$inc': {f'stats.{name}': number for name, number in stats.items()},
             '$currentDate': {'stats.last': True}})
+
+    @verb
+    def totals(self, stream: str) -> Document:
+        """The totals of a stream, all of what :meth:`count` was told."""
+        doc = self.streams.find_one({'_id': stream}, {'stats': 1})
+        return dict((doc or {}).get('stats') or {})
 
     @verb
     def expire(self, stream: str, max_age: float, unprocessed: bool = False) -> int:

@@ -179,7 +179,8 @@ class Tables(Windows):
         valued = {each for one in changes if one is not None for each, write in one.writes.items()
                   if write.kind == 'add'}
         reached('commit:before')
-        with session.start_transaction(read_concern=schema.SNAPSHOT, write_concern=schema.MAJORITY):
+        with self.counting(session), session.start_transaction(
+                read_concern=schema.SNAPSHOT, write_concern=schema.MAJORITY):
             mine = {doc['_id'] for doc in self.windows.find(held(records), {'_id': 1}, session=session)}
             there = self.entries(touched - valued, session, values=False) | self.entries(valued, session)
             verdict, after = _judged(records, changes, mine, there)

@@ -135,7 +135,8 @@ class Windows(Base):
             done = self._finish(moved, stay, None)
         else:
             assert session is not None
-            with session.start_transaction(read_concern=schema.SNAPSHOT, write_concern=schema.MAJORITY):
+            with self.counting(session), session.start_transaction(
+                    read_concern=schema.SNAPSHOT, write_concern=schema.MAJORITY):
                 done = self._finish(moved, stay, session)
                 if done != len(records):
                     raise LeaseLost(f'{len(records) - done} window(s) went to another consumer')

@@ -22,11 +22,11 @@ MOST_LINES = 400
 #: From the ground up. A module imports from its own layer and from those before it.
 LAYERS = (
     ('errors', 'states', 'clock', 'points', 'order', 'ids', 'refused', 'coerce', 'convert', 'frames', 'scope',
-     'outcome', 'supervisor'),
+     'outcome', 'supervisor', 'measures', 'linger'),
     ('embedded', 'urls', 'diagnosis', 'client'),
     ('connection',),
     ('store',),
-    ('messages', 'chunks', 'linger', 'backlog', 'writer', 'dead', 'fluent'),
+    ('messages', 'chunks', 'backlog', 'writer', 'dead', 'fluent'),
     ('models', 'status'),
     ('window', 'wrapped', 'worker', 'lanes', 'process', 'processes', 'pools', 'executor'),
     ('tables', 'table'),

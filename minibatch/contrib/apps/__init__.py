@@ -18,7 +18,7 @@ from importlib.util import find_spec
 
 from minibatch.errors import MissingExtra
 
-for _name in ('flask', 'waitress'):
+for _name in ('flask', 'waitress', 'prometheus_client'):
     if find_spec(_name) is None:
         raise MissingExtra('apps', _name)
 

@@ -17,6 +17,7 @@ from flask import Flask, Response
 from minibatch.contrib.apps.consumer import Consumer
 from minibatch.contrib.apps.health import Probe, judge
 from minibatch.contrib.apps.ingest import ingest as ingest_of
+from minibatch.contrib.apps.metrics import Metrics
 from minibatch.contrib.apps.server import Server
 from minibatch.contrib.apps.worker import inside
 from minibatch.errors import OptionError
@@ -28,9 +29,10 @@ log = logging.getLogger(__name__)
 class StreamingApp(Flask):
     """A Flask app whose consumers run beside it, each in its own process.
 
-    It adds two pages to yours: ``/status`` says in JSON whether all is well, if not why, and for each stream its
+    It adds three pages to yours: ``/status`` says in JSON whether all is well, if not why, and for each stream its
     backlog, lag, windows, rate and consumers; ``/health`` says the first part of it, with code 503 when it is not
-    well, for whatever watches over the app. Both answer within about a second, also when MongoDB does not.
+    well, for whatever watches over the app. Both answer within about a second, also when MongoDB does not. ``/metrics``
+    has the figures of all streams in the database for Prometheus, with metrics of your own, if you have any.
 
     :param import_name: as for Flask; by default the module that creates the app
     :param url: of MongoDB; by default as :func:`minibatch.connectdb` finds it
@@ -59,6 +61,7 @@ class StreamingApp(Flask):
         self._probe = Probe(self.url)
         self.add_url_rule('/status', 'minibatch_status', self._status_page)
         self.add_url_rule('/health', 'minibatch_health', self._health_page)
+        self.add_url_rule('/metrics', 'minibatch_metrics', Metrics(self.url).page)
         self._ingest = ingest_of(self.url, ingest)
         if self._ingest is not None:
             self.add_url_rule('/streams/<path:name>', 'minibatch_ingest', self._ingest.page, methods=['POST'])

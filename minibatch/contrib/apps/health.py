@@ -36,10 +36,12 @@ class Probe:
     """Looks at the streams of an app from a thread of its own, one look at a time.
 
     :param url: of MongoDB
+    :param patience: seconds that who asks is willing to wait
     """
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str | None, patience: float = PATIENCE) -> None:
         self.url = url
+        self.patience = patience
         self._streams: dict[str, Any] = {}
         self._last = Look()
         self._looking_since: float | None = None
@@ -48,7 +50,7 @@ class Probe:
     def look(self, names: Sequence[str], pids: Sequence[int]) -> Look:
         """The streams called *names* and those that processes *pids* of this machine consume.
 
-        It returns within :data:`PATIENCE`: if MongoDB takes longer, with what was seen last and an error.
+        It returns within its patience: if MongoDB takes longer, with what was seen last and an error.
         """
         with self._news:
             if self._last.at and time.monotonic() - self._last.at < FRESH:
@@ -57,10 +59,10 @@ class Probe:
                 self._looking_since = time.monotonic()
                 threading.Thread(target=self._refresh, args=(names, pids), name='minibatch-probe', daemon=True).start()
             since = self._looking_since
-            self._news.wait_for(lambda: self._looking_since != since, since + PATIENCE - time.monotonic())
+            self._news.wait_for(lambda: self._looking_since != since, since + self.patience - time.monotonic())
             if self._looking_since != since:
                 return self._last
-            return Look(self._last.streams, self._last.error or f'MongoDB did not answer within {PATIENCE:g} s',
+            return Look(self._last.streams, self._last.error or f'MongoDB did not answer within {self.patience:g} s',
                         self._last.at)
 
     def _refresh(self, names: Sequence[str], pids: Sequence[int]) -> None:
