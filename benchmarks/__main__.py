@@ -10,14 +10,14 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from benchmarks import appends, backlog, bridges, drain, events, idle, latency, report
+from benchmarks import appends, backlog, bridges, drain, events, idle, latency, page, report
 from benchmarks.figures import Figures, progress
 from benchmarks.server import connected, environment, server
 
 BUSY = 0.3
 """Load for each processor from which on a run is not worth much."""
 
-PARTS = (appends.PART, drain.PART, latency.PART, idle.PART, backlog.PART, bridges.PART, events.PART)
+PARTS = (appends.PART, drain.PART, latency.PART, idle.PART, backlog.PART, bridges.PART, events.PART, page.PART)
 
 
 def numbers(text: str) -> list[int]:
@@ -74,6 +74,8 @@ def measure(chosen: argparse.Namespace, url: str, client: MongoClient[dict[str, 
         bridges.run(figures, url, client, messages=int(100_000 * share), reps=chosen.reps)
     if events.PART in chosen.parts:
         events.run(figures, url, client, reps=chosen.reps, scale=chosen.scale)
+    if page.PART in chosen.parts:
+        page.run(figures, url, client, messages=int(600_000 * share), reps=2 * chosen.reps)
 
 
 def interrupt(signum: int, frame: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import appends, backlog, bridges, drain, events, idle, latency
+from benchmarks import appends, backlog, bridges, drain, events, idle, latency, page
 from benchmarks.figures import BARE, HANDWRITTEN, MINIBATCH, ORIGINAL, RAW, Figures
 
 PROUD = 40_000 / 95_000
@@ -38,7 +38,7 @@ class Target:
 
 def targets() -> list[Target]:
     """All of them, in the order of the parts."""
-    return _appends() + _drains() + _rest() + _bridges() + _events()
+    return _appends() + _drains() + _rest() + _bridges() + _events() + _page()
 
 
 def _appends() -> list[Target]:
@@ -115,4 +115,16 @@ def _events() -> list[Target]:
         beside(events.OPEN, 0.3),
         Target(f'{events.LONG.name}: rate in the {events.FLAT}',
                lambda figures: figures.median(events.PART, events.LONG.name, MINIBATCH, events.FLAT), 0.8),
+    ]
+
+
+def _page() -> list[Target]:
+    def cost(figures: Figures) -> float | None:
+        looked, alone = (figures.median(page.PART, case, MINIBATCH, page.UNIT) for case in (page.OPEN, page.NONE))
+        return looked / alone if looked is not None and alone else None
+
+    return [
+        Target(f'{page.UP}, s', lambda figures: figures.median(page.PART, page.UP, MINIBATCH, page.SECONDS), 1,
+               at_least=False),
+        Target(f'{page.OPEN}: to {page.NONE}', cost, 0.98),
     ]

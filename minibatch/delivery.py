@@ -12,6 +12,7 @@ from concurrent.futures import TimeoutError as TooLong
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from minibatch.clock import EPOCH
 from minibatch.errors import BacklogFull, LeaseLost, StoreUnavailable, WindowTimeout
 from minibatch.measures import MEASURED, Histogram
 from minibatch.outcome import Outcome, failure
@@ -190,10 +191,13 @@ class Delivery:
     def _count(self, settled: Sequence[Settled], done: int) -> None:
         self.committed += done
         if done == len(settled):
-            sized = self.measured['size'].add
+            sized, late = self.measured['size'].add, self.measured['latency'].add
+            now = round((self.store.clock.now() - EPOCH).total_seconds() * 1000)
             for record, _, _ in settled:
                 self.messages += record.n
                 sized(record.n)
+                if record.times:
+                    late(max(0, now - max(memoryview(record.times).cast('q'))) * 1000)
         if done < len(settled):
             log.info('%s: %d window(s) had gone to another consumer; their results here do not count',
                      self.emitter.stream_name, len(settled) - done)

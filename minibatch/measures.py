@@ -13,7 +13,7 @@ TIMES = tuple(round(seconds * 1e6) for seconds in (
 SIZES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000)
 #: What is measured of windows: the name, its bounds, and how many of its units are one of those that people are told.
 MEASURED: dict[str, tuple[tuple[int, ...], float]] = {'duration': (TIMES, 1e6), 'queue': (TIMES, 1e6),
-                                                     'size': (SIZES, 1.0)}
+                                                     'latency': (TIMES, 1e6), 'size': (SIZES, 1.0)}
 _MORE = 'inf'
 
 
@@ -52,8 +52,8 @@ def histograms(stats: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     side by side.
 
     :param stats: the totals, as they are stored
-    :return: for each of ``duration``, ``queue`` and ``size``: ``buckets``, pairs of an upper bound and how many were
-        no larger (the last bound is infinite, its number that of all), and their ``sum``
+    :return: for each of ``duration``, ``queue``, ``latency`` and ``size``: ``buckets``, pairs of an upper bound and how
+        many were no larger (the last bound is infinite, its number that of all), and their ``sum``
 
     >>> found = histograms({'size': {'1': 1, '10': 2, 'inf': 1, 'sum': 213}})['size']
     >>> [each for each in found['buckets'] if each[0] in (1, 10, float('inf'))], found['sum']

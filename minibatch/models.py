@@ -335,8 +335,8 @@ class Stream(Operators, Document):
 
         :return: ``duration``: of each attempt, in seconds of the function; ``size``: of each committed window, in
             messages; ``queue``: seconds from when the last of a window's messages was appended to when its function
-            was called first. Each as ``buckets``, pairs of an upper bound and how many were no larger, up to infinity,
-            and their ``sum``
+            was called first; ``latency``: seconds from there to its commit. Each as ``buckets``, pairs of an upper
+            bound and how many were no larger, up to infinity, and their ``sum``
 
         >>> import minibatch as mb
         >>> mb.stream('docs-measured').measured()['size']['buckets'][-1]

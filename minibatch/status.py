@@ -24,7 +24,8 @@ def status(stream: str, url: str | None = None) -> dict[str, Any]:
         and others, as many as windows ``died``, were the last; ``appended``: messages that ever came;
         ``committed``: messages in windows done; ``rate``: committed messages a second, lately; ``last_progress``:
         when a window was last committed or failed (ISO 8601, UTC), or ``None``; ``consumers``: those alive, each
-        with ``id``, ``host``, ``pid``, ``started``, ``beat``
+        with ``id``, ``host``, ``pid``, ``started``, ``beat``, and ``silent``, the seconds since; ``lost``: those that
+        gave no sign of life for a while, and did not sign off, in the last hour
     :raises minibatch.errors.StoreUnavailable: MongoDB is away
     """
     check_name(stream)
@@ -39,11 +40,14 @@ def figures(store: Store, stream: str) -> dict[str, Any]:
     def windows(state: str) -> int:
         return int(states.get(state, {}).get('windows', 0))
 
-    consumers = [{'id': doc['_id'], 'host': doc.get('host'), 'pid': doc.get('pid'), 'workers': doc.get('workers'),
-                  'rate': doc.get('rate', 0.0),
-                  'started': _iso(doc.get('started')), 'beat': _iso(doc.get('beat'))}
-                 for doc in store.consumers_of(stream, alive_within=3600)
-                 if (now - doc['beat']).total_seconds() < MISSED * doc.get('every', 5.0) + 1]
+    consumers: list[dict[str, Any]] = []
+    lost: list[dict[str, Any]] = []
+    for doc in store.consumers_of(stream, alive_within=3600):
+        silent = max(0.0, (now - doc['beat']).total_seconds())
+        (consumers if silent < MISSED * doc.get('every', 5.0) + 1 else lost).append({
+            'id': doc['_id'], 'host': doc.get('host'), 'pid': doc.get('pid'), 'workers': doc.get('workers'),
+            'rate': doc.get('rate', 0.0), 'started': _iso(doc.get('started')), 'beat': _iso(doc.get('beat')),
+            'silent': round(silent, 1)})
     return {
         'stream': stream, 'backlog': raw['backlog'], 'waiting': raw['waiting'], 'lag': round(raw['lag'], 3),
         'ready': windows('ready') + windows('cutting'), 'running': windows('running'), 'dead': windows('dead'),
@@ -51,7 +55,7 @@ def figures(store: Store, stream: str) -> dict[str, Any]:
         'committed': int(stats.get('messages', 0)), 'rate': round(sum(each['rate'] for each in consumers), 1),
         'appended': int(stats.get('appended', 0)), 'retried': int(stats.get('retried', 0)),
         'died': int(stats.get('dead', 0)),
-        'last_progress': _iso(stats.get('last')), 'consumers': consumers,
+        'last_progress': _iso(stats.get('last')), 'consumers': consumers, 'lost': lost,
     }
 
 

@@ -57,6 +57,7 @@ BRIDGEHEAD: dict[str, tuple[str, ...]] = {
     'minibatch.contrib.inlet': (),
     'minibatch.contrib.once': ('backlog', 'ids', 'messages', 'store'),
     'minibatch.contrib.mongodb': ('store',),
+    'minibatch.contrib.apps': ('measures',),
 }
 #: Bridges to MongoDB itself, and what knows its documents.
 MONGO_BRIDGES = ('minibatch.contrib.mongodb', 'minibatch.contrib.omegaml', 'minibatch.contrib.reading')

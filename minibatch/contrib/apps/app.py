@@ -8,16 +8,19 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from flask import Flask, Response
 
+from minibatch.contrib.apps.board import MOST_PAGES
 from minibatch.contrib.apps.consumer import Consumer
 from minibatch.contrib.apps.health import Probe, judge
 from minibatch.contrib.apps.ingest import ingest as ingest_of
 from minibatch.contrib.apps.metrics import Metrics
+from minibatch.contrib.apps.page import page_of
 from minibatch.contrib.apps.server import Server
 from minibatch.contrib.apps.worker import inside
 from minibatch.errors import OptionError
@@ -29,8 +32,9 @@ log = logging.getLogger(__name__)
 class StreamingApp(Flask):
     """A Flask app whose consumers run beside it, each in its own process.
 
-    It adds three pages to yours: ``/status`` says in JSON whether all is well, if not why, and for each stream its
-    backlog, lag, windows, rate and consumers; ``/health`` says the first part of it, with code 503 when it is not
+    It has a live page at ``/`` (and at ``/live/``, if ``/`` is yours), which shows what the streams do
+    (:mod:`minibatch.contrib.apps.page`). ``/status`` says in JSON whether all is well, if not why, and for each stream
+    its backlog, lag, windows, rate and consumers; ``/health`` says the first part of it, with code 503 when it is not
     well, for whatever watches over the app. Both answer within about a second, also when MongoDB does not. ``/metrics``
     has the figures of all streams in the database for Prometheus, with metrics of your own, if you have any.
 
@@ -39,6 +43,9 @@ class StreamingApp(Flask):
     :param streams: names of streams to report on besides those that the consumers read
     :param ingest: take messages at ``POST /streams/<name>``: ``True``, or a dict of options of
         :class:`minibatch.contrib.apps.ingest.Ingest` such as ``{'token': 'secret'}``; by default there is no such page
+    :param page: the live page: ``True``, for reading only; ``False``, for none; or a dict of options of
+        :class:`minibatch.contrib.apps.page.Page`: with ``{'token': 'secret'}`` whoever has the token may redrive and
+        drop dead windows there, with ``{'data': False}`` it shows no data of messages
     :param options: of Flask
 
     >>> app = StreamingApp()
@@ -50,7 +57,8 @@ class StreamingApp(Flask):
     """
 
     def __init__(self, import_name: str | None = None, *, url: str | None = None, streams: Sequence[str] = (),
-                 ingest: bool | Mapping[str, Any] = False, **options: Any) -> None:
+                 ingest: bool | Mapping[str, Any] = False, page: bool | Mapping[str, Any] = True,
+                 **options: Any) -> None:
         if import_name is None:
             import_name = str(sys._getframe(1).f_globals.get('__name__', '__main__'))
         super().__init__(import_name, **options)
@@ -65,7 +73,20 @@ class StreamingApp(Flask):
         self._ingest = ingest_of(self.url, ingest)
         if self._ingest is not None:
             self.add_url_rule('/streams/<path:name>', 'minibatch_ingest', self._ingest.page, methods=['POST'])
+        self._page = page_of(self.url, page, lambda: [consumer.report() for consumer in tuple(self.consumers)])
+        self._paged = threading.Lock()
         atexit.register(self.stop_streaming)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a request, as WSGI has it. Before the first one the live page takes what routes are free."""
+        self._add_page()
+        return super().__call__(environ, start_response)
+
+    def _add_page(self) -> None:
+        with self._paged:
+            page = self._page
+            if page is not None and not self._got_first_request and 'minibatch_page_page' not in self.view_functions:
+                page.add_to(self)
 
     def start_streaming(self, consumer: Callable[..., Any], *, backoff: float = 0.5, max_backoff: float = 30.0,
                         grace: float = 10.0, **kwargs: Any) -> Consumer | None:
@@ -151,10 +172,21 @@ class StreamingApp(Flask):
         finally:
             self.stop_streaming()
 
-    def _server(self, host: str, port: int, options: dict[str, Any]) -> Server:
+    def _server(self, host: str, port: int, given: dict[str, Any]) -> Server:
+        options = given
         if self._ingest is not None:
             options = {'threads': 16, **options}  # they wait for MongoDB, and /health must not wait for them
-        server = Server(self, host, port, **options)
+        if self._page is not None:
+            # Each page that is open keeps a thread; what is left is for everything else.
+            options = {**options, 'threads': given.get('threads', options.get('threads', 4) + MOST_PAGES)}
+            if isinstance(options['threads'], int):
+                self._page.board.most = max(0, min(MOST_PAGES, options['threads'] - 2))
+        server = Server(self, host, port, self._page.board.stop if self._page is not None else None, **options)
+        if self._page is not None:
+            self._page.board.start()
+            if self._page.tells and server.host not in ('127.0.0.1', '::1'):
+                log.warning('whoever can reach %s:%d may read messages on the live page: put a proxy that asks for a '
+                            "password before it, or give StreamingApp page={'data': False}", server.host, server.port)
         if self._ingest is not None and not self._ingest.guarded and server.host not in ('127.0.0.1', '::1'):
             log.warning('whoever can reach %s:%d may append to the streams: give ingest a token', server.host,
                         server.port)

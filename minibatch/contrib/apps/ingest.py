@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 import re
 import threading
@@ -22,6 +21,7 @@ from flask import Response, json, request
 
 import minibatch as mb
 from minibatch.contrib.apps.bodies import Body, Refusal
+from minibatch.contrib.apps.guard import authorize, tokens_of
 from minibatch.contrib.base import as_document
 from minibatch.contrib.once import Once, OtherContent
 from minibatch.contrib.schemas import checker
@@ -44,7 +44,6 @@ ROOM, AWAY = 1, 5
 #: Seconds between two tries to reach a MongoDB that is away; requests in between are answered at once.
 PROBE = 1.0
 
-_TOKEN = re.compile(r'[\x21-\x7e]+(?: [\x21-\x7e]+)*')
 _KEY = re.compile(r'[\x20-\x7e]{1,255}')
 
 
@@ -68,7 +67,7 @@ class Ingest:
                  schemas: Mapping[str, Any] | None = None, max_bytes: int = 4 * 1024 * 1024,
                  max_messages: int = 10_000) -> None:
         self._url = url
-        self._tokens = _tokens(token)
+        self._tokens = tokens_of(token, 'ingest')
         self._allowed = None if streams is None else frozenset([streams] if isinstance(streams, str) else streams)
         if not isinstance(create, bool):
             raise OptionError(f'ingest: create must be True or False, not {create!r}')
@@ -116,15 +115,8 @@ class Ingest:
         return _answer(202, content) if new else _answer(200, content | {'repeated': True})
 
     def _authorize(self) -> None:
-        if not self._tokens:
-            return
-        scheme, _, given = request.headers.get('Authorization', '').partition(' ')
-        said = given.strip().encode(errors='replace')
-        # All of them, and each in constant time: how long it takes tells nothing about any.
-        right = [hmac.compare_digest(said, token) for token in self._tokens]
-        if scheme.lower() != 'bearer' or not any(right):
-            raise Refusal(401, 'send a valid token: Authorization: Bearer TOKEN', {
-                'WWW-Authenticate': 'Bearer realm="minibatch"'})
+        if self._tokens:
+            authorize(self._tokens)
 
     def _data(self) -> bytes:
         too_large = Refusal(413, f'the body is larger than {self._max_bytes:,} bytes, the most one request may have')
@@ -225,16 +217,6 @@ def _wrong(body: Body, error: InvalidMessage) -> Refusal:
             field = found.path.removeprefix('data').removeprefix('.')
             return body.refusal(index, str(found.__cause__ or found), field)
     return Refusal(413 if isinstance(error, MessageTooLarge) else 400, str(error))
-
-
-def _tokens(token: Any) -> tuple[bytes, ...]:
-    if token is None:
-        return ()
-    given = [token] if isinstance(token, str) else list(token)
-    if not given or not all(isinstance(each, str) and _TOKEN.fullmatch(each) for each in given):
-        raise OptionError('ingest: token must be a text of printable ASCII characters, or a list of such; None asks '
-                          'for none')
-    return tuple(each.encode() for each in given)
 
 
 def _answer(code: int, content: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:

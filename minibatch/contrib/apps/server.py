@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import waitress
@@ -18,10 +19,13 @@ class Server:
     :param app: the WSGI app
     :param host: where to listen
     :param port: 0 for any free one
+    :param on_stop: called when it stops, to end answers that would go on for ever
     :param options: of waitress, such as ``threads``
     """
 
-    def __init__(self, app: Any, host: str, port: int, **options: Any) -> None:
+    def __init__(self, app: Any, host: str, port: int, on_stop: Callable[[], None] | None = None,
+                 **options: Any) -> None:
+        self._on_stop = on_stop
         self._sockets: dict[int, Any] = {}
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -49,6 +53,8 @@ class Server:
             while not self._stopped.is_set():
                 waitress.wasyncore.loop(timeout=1.0, map=self._sockets, count=1)
         finally:
+            if self._on_stop is not None:
+                self._on_stop()
             self._server.task_dispatcher.shutdown(timeout=2)
             waitress.wasyncore.loop(timeout=0.01, map=self._sockets, count=2)  # send what was answered last
             waitress.wasyncore.close_all(self._sockets, ignore_all=True)

@@ -1,0 +1,123 @@
+"""The live page: how soon it is up, and what five pages that are open cost a consumer that drains a backlog."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any
+
+from pymongo import MongoClient
+
+from benchmarks.drain import drain
+from benchmarks.engines import MINIBATCH_DB, PROCESS, database_url
+from benchmarks.figures import MINIBATCH, Figures, TrialFailed, progress
+
+PART, UNIT, SECONDS = 'page', 'msg/s', 's'
+UP = 'from the first request to figures on the page'
+PAGES = 5
+SIZE = 1_000
+NONE, OPEN = 'drain without an app', f'drain with {PAGES} pages open'
+ASSETS = ('/', '/live/uplot.css', '/live/live.css', '/live/uplot.js', '/live/live.js', '/live/charts.js', '/live/state',
+          '/live/events')
+LIMIT = 30.0
+
+_spawn = get_context('spawn')
+
+
+def run(figures: Figures, server: str, client: MongoClient[dict[str, Any]], *, messages: int, reps: int) -> None:
+    """Without an app and with one that five pages look at, in turns."""
+    for rep in range(reps):
+        for case in (NONE, OPEN) if rep % 2 else (OPEN, NONE):  # what comes first has no advantage
+
+            def trial(case: str = case, rep: int = rep) -> None:
+                if case == NONE:
+                    rate = drain(PROCESS, server, client, SIZE, messages, 1).rate
+                else:
+                    with app(server) as port:
+                        up = page_up(port)
+                        figures.add(PART, UP, MINIBATCH, SECONDS, up)
+                        progress(f'{PART}, {UP} [{rep + 1}]: {up:.3f} {SECONDS}')
+                        with pages(port) as seen:
+                            rate = drain(PROCESS, server, client, SIZE, messages, 1).rate
+                            if min(seen) < 2:
+                                raise TrialFailed('a page saw nothing')
+                figures.add(PART, case, MINIBATCH, UNIT, rate)
+                progress(f'{PART}, {case} [{rep + 1}]: {rate:,.0f} {UNIT}')
+
+            figures.attempt(f'{PART}, {case}', trial)
+
+
+def _serve(url: str, port: Any, stop: Any) -> None:
+    from minibatch.contrib.apps import StreamingApp
+    server = StreamingApp(url=url).serve(port=0)
+    port.value = server.port
+    stop.wait()
+    server.stop()
+
+
+@contextmanager
+def app(server: str) -> Iterator[int]:
+    """An app in a process of its own; its port."""
+    port, stop = _spawn.Value('i', 0), _spawn.Event()
+    process = _spawn.Process(target=_serve, args=(database_url(server, MINIBATCH_DB), port, stop))
+    process.start()
+    try:
+        until = time.monotonic() + LIMIT
+        while not port.value:
+            if time.monotonic() > until or not process.is_alive():
+                raise TrialFailed('the app did not start')
+            time.sleep(0.001)
+        yield int(port.value)
+    finally:
+        stop.set()
+        process.join(LIMIT)
+        process.kill()
+
+
+def page_up(port: int) -> float:
+    """Seconds until all that a browser asks for is there, and an event with figures; one after another."""
+    began = time.monotonic()
+    for path in ASSETS:
+        connection = http.client.HTTPConnection('127.0.0.1', port, timeout=LIMIT)
+        connection.request('GET', path)
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise TrialFailed(f'{path}: {answer.status}')
+        if path.endswith('events'):
+            answer.readline()
+        elif path.endswith('state'):
+            if json.loads(answer.read())['event'] is None:
+                raise TrialFailed('there were no figures in time')
+        else:
+            answer.read()
+        connection.close()
+    return time.monotonic() - began
+
+
+@contextmanager
+def pages(port: int) -> Iterator[list[int]]:
+    """Pages that listen; how many events each has seen."""
+    seen, over = [0] * PAGES, threading.Event()
+
+    def listen(page: int) -> None:
+        connection = http.client.HTTPConnection('127.0.0.1', port, timeout=LIMIT)
+        connection.request('GET', '/live/events')
+        answer = connection.getresponse()
+        while not over.is_set() and (line := answer.readline()):
+            seen[page] += line.startswith(b'data: ')
+        connection.close()
+
+    threads = [threading.Thread(target=listen, args=(page,), daemon=True) for page in range(PAGES)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(LIMIT)
