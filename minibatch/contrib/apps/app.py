@@ -77,10 +77,10 @@ class StreamingApp(Flask):
         self._paged = threading.Lock()
         atexit.register(self.stop_streaming)
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def wsgi_app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, as WSGI has it. Before the first one the live page takes what routes are free."""
         self._add_page()
-        return super().__call__(environ, start_response)
+        return super().wsgi_app(environ, start_response)
 
     def _add_page(self) -> None:
         with self._paged:

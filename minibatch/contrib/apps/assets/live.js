@@ -75,7 +75,7 @@ class Card {
     this.element = $('#card').content.firstElementChild.cloneNode(true);
     this.element.dataset.stream = name;
     $('h2', this.element).textContent = name;
-    this.past = [history?.at ?? [], ...SERIES.map((each) => history?.[each] ?? [])];
+    this.recall(history);
     this.rates = new Chart($('.rates', this.element), [
       {label: 'appended', stroke: '--in'}, {label: 'committed', stroke: '--out', dash: [6, 3]}]);
     this.backlog = new Chart($('.backlog', this.element), [{label: 'backlog', stroke: '--in'}]);
@@ -86,6 +86,11 @@ class Card {
       const ids = [...$('ul', this.part('dead')).children].map((each) => each.dataset.key);
       this.act('redrive', ids);
     });
+  }
+
+  /** Take the last minutes as the server knows them. */
+  recall(history) {
+    this.past = [history?.at ?? [], ...SERIES.map((each) => history?.[each] ?? [])];
   }
 
   part(name) { return $(`details.${name}`, this.element); }
@@ -319,8 +324,9 @@ function troubles(event) {
   reconcile($('#troubles ul'), found, (each) => each, (each) => make('li', each), () => {});
 }
 
-let source = null;
+let source = null, polling = false;
 function listen() {
+  if (source) return;
   source = new EventSource(AT + 'events');
   source.onopen = () => connection('live', 'live');
   source.onmessage = (message) => {
@@ -329,7 +335,8 @@ function listen() {
   };
   source.onerror = () => {
     connection('lost', 'not connected');
-    if (source.readyState !== EventSource.CLOSED) return; // it tries again by itself
+    if (source.readyState !== EventSource.CLOSED || polling) return; // it tries again by itself
+    polling = true;
     poll(); // too many pages listen, or something between here and the app takes no events
   };
 }
@@ -367,11 +374,25 @@ setInterval(() => {
   if (document.visibilityState === 'visible') cards.forEach((card) => card.refresh());
 }, RECENT);
 
-const state = await ask('state');
-if (state) {
-  acts = state.acts;
-  tells = state.data;
-  show(state.event, state.history);
+/** Begin with the last minutes, then go on with what comes. */
+async function begin() {
+  const state = await ask('state');
+  if (state) {
+    acts = state.acts;
+    tells = state.data;
+    for (const [name, card] of cards) card.recall(state.history[name]);
+    show(state.event, state.history);
+  }
+  lock();
+  if (!polling && document.visibilityState === 'visible') listen();
 }
-lock();
-listen();
+
+// A page that nobody sees does not listen: a browser has few connections to one server, for all its tabs.
+document.addEventListener('visibilitychange', () => {
+  if (polling) return;
+  source?.close();
+  source = null;
+  if (document.visibilityState === 'visible') begin();
+});
+
+await begin();
