@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import inspect
 import logging
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from minibatch import worker
@@ -30,6 +32,54 @@ _GIVEN = {'self', 'args', 'kwargs', 'stream', 'stream_url', 'emitfn', 'options',
           'sink', 'queue', 'keep', 'emit_empty'}
 #: Options of which ``None`` means something else than not given.
 _MAY_BE_NONE = ('idle', 'max_ahead')
+
+
+#: Where consumers are put while somebody collects them; else they start where they are defined.
+_collected: list[Defined] | None = None
+
+
+@dataclass(frozen=True)
+class Defined:
+    """A consumer that was defined, and not started.
+
+    :ivar name: its function's
+    :ivar stream: the name of what it consumes
+    :ivar make: makes its emitters, with further options
+    :ivar source: what feeds the stream while it runs
+    """
+
+    name: str
+    stream: str
+    make: Callable[..., list[WindowEmitter]]
+    source: Any = None
+
+
+@contextlib.contextmanager
+def collecting() -> Iterator[list[Defined]]:
+    """While this lasts, consumers do not start where they are defined: they are put into a list.
+
+    So a program can be loaded to see what it consumes. It goes for all threads of the process.
+
+    >>> with collecting() as found:
+    ...     @streaming('docs-collecting', size=2)
+    ...     def work(window): ...
+    >>> [(each.name, each.stream) for each in found]
+    [('work', 'docs-collecting')]
+    """
+    global _collected
+    before, _collected = _collected, []
+    try:
+        yield _collected
+    finally:
+        _collected = before
+
+
+def collected(one: Defined) -> bool:
+    """Put a consumer that is about to start where they are collected; ``False`` if nobody collects."""
+    if _collected is None:
+        return False
+    _collected.append(one)
+    return True
 
 
 def stream(name: str, url: str | None = None, **options: Any) -> Stream:
@@ -161,6 +211,9 @@ class streaming:
         if worker.inside:
             # It imports the module of a function that it is to run; a consumer in that module is not started again.
             log.info('%s: no consumer is started in a worker process', self.name)
+            return fn
+        if collected(Defined(getattr(fn, '__name__', type(fn).__name__), self.name, lambda **more: [
+                make_emitter(self.name, fn, **{**self.options, **more})], self.source)):
             return fn
         emitter = self.make(fn)
         if self.source is not None:

@@ -96,13 +96,13 @@ def send(app: App, given: argparse.Namespace) -> None:
     target = _stream(app, given.stream)
     sent = 0
     if given.message:
-        sent = target.extend([_parsed(text, f'message {n}') for n, text in enumerate(given.message, 1)])
+        sent = target.extend([parsed(text, f'message {n}') for n, text in enumerate(given.message, 1)])
     else:
-        for rows in _groups(sys.stdin):
+        for rows in groups(sys.stdin):
             messages = []
             try:
                 for n, text in rows:
-                    messages.append(_parsed(text, f'line {n}'))
+                    messages.append(parsed(text, f'line {n}'))
             except InvalidMessage as error:
                 sent += target.extend(messages)
                 raise InvalidMessage(f'{error}; the {sent} messages before it were sent, and no more') from None
@@ -156,9 +156,20 @@ def _stream(app: App, name: str) -> Any:
     return app.stream(name).open()
 
 
-def _parsed(text: str, which: str) -> dict[str, Any]:
+def parsed(text: str, which: str) -> dict[str, Any]:
+    """The message that a text is the JSON of.
+
+    :param which: of several: words for the error
+    :raises minibatch.errors.InvalidMessage: it is no JSON, or no object
+
+    >>> parsed('[1]', 'line 2')
+    Traceback (most recent call last):
+    minibatch.errors.InvalidMessage: line 2 is not a JSON object, such as {"n": 1}, but [1]
+    """
     try:
         message = json.loads(text)
+    except RecursionError:
+        raise InvalidMessage(f'{which} is nested too deeply') from None
     except ValueError as error:
         raise InvalidMessage(f'{which} is not JSON: {error}') from None
     if not isinstance(message, dict):
@@ -166,7 +177,7 @@ def _parsed(text: str, which: str) -> dict[str, Any]:
     return message
 
 
-def _groups(lines: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
+def groups(lines: Iterable[str]) -> Iterator[list[tuple[int, str]]]:
     """The lines that hold something, with their numbers, so many together."""
     group: list[tuple[int, str]] = []
     for n, line in enumerate(lines, 1):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from minibatch.api import Defined, collected
 from minibatch.errors import OptionError
 from minibatch.fluent import Operators
 from minibatch.models import Stream, check_name
@@ -18,6 +19,7 @@ from minibatch.operators.totals import Totals
 
 if TYPE_CHECKING:
     from minibatch.operators.running import Running
+    from minibatch.window.base import WindowEmitter
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +219,14 @@ class Pipeline(Operators):
         from minibatch.operators.explain import explained
         return explained(self)
 
+    def defined(self) -> Defined:
+        """What :func:`minibatch.api.collecting` gets of it."""
+        def made(**more: Any) -> list[WindowEmitter]:
+            from minibatch.operators.plan import emitters
+            return emitters(self.options(**more), wait=True)
+
+        return Defined(self.root.name, self.root.name, made, self.running.get('source'))
+
     def start(self, **options: Any) -> Running:
         """Run in the background.
 
@@ -237,6 +247,8 @@ class Pipeline(Operators):
         :raises minibatch.errors.ConnectError: no MongoDB there
         """
         from minibatch.operators.running import Running
+        if collected(self.options(**options).defined()):
+            return
         running = Running(self.options(**options), wait=blocking)
         if blocking:
             running.start().wait(signals=True)

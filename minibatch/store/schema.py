@@ -44,6 +44,8 @@ ONCE_INDEX = IndexModel([('at', 1)], name='once', expireAfterSeconds=24 * 3600,
 #: Keys of tables with ``ttl=`` go when their time has come; until the server has removed them they count as gone.
 EXPIRY_INDEX = IndexModel([('expires', 1)], name='expires', expireAfterSeconds=0, sparse=True)
 WINDOW_INDEX = IndexModel([('stream', 1), ('state', 1), ('seq', 1)], name='state')
+INDEXES = {'buffer': BUFFER_INDEX, 'window': WINDOW_INDEX, 'consumer': CONSUMER_INDEX, 'source': ONCE_INDEX,
+           'table': EXPIRY_INDEX}
 
 
 def bound(db: Database[Any]) -> Database[Any]:
@@ -69,12 +71,16 @@ def ensure(db: Database[Any]) -> bool:
             _create(db, 'buffer', clusteredIndex={'key': {'_id': 1}, 'unique': True})
         except OperationFailure:  # a server before 5.3
             _create(db, 'buffer')
-    db['buffer'].create_indexes([BUFFER_INDEX])
-    db['window'].create_indexes([WINDOW_INDEX])
-    db['consumer'].create_indexes([CONSUMER_INDEX])
-    db['source'].create_indexes([ONCE_INDEX])
-    db['table'].create_indexes([EXPIRY_INDEX])
+    for name, index in INDEXES.items():
+        db[name].create_indexes([index])
     return 'clusteredIndex' in db['buffer'].options()
+
+
+def missing(db: Database[Any]) -> list[str]:
+    """The indexes that :func:`ensure` would create in collections that are there, as ``collection.index``."""
+    there = set(db.list_collection_names(filter={'name': {'$in': list(INDEXES)}}))
+    return [f'{name}.{index.document["name"]}' for name, index in INDEXES.items()
+            if name in there and index.document['name'] not in db[name].index_information()]
 
 
 def _create(db: Database[Any], name: str, **options: Any) -> None:

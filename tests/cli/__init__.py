@@ -1,0 +1,1 @@
+"""The ``minibatch`` command: each of its commands as a process, on a real MongoDB."""

@@ -1,0 +1,88 @@
+"""``append``: from arguments, a file and standard input; refused, interrupted, killed and repeated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import minibatch as mb
+from tests.support.shell import Shell
+
+Filled = Callable[..., mb.Stream]
+
+
+def data(stream: mb.Stream) -> list[Any]:
+    return [each.data for each in stream.buffer().order_by('id')]
+
+
+def test_messages_come_from_arguments_a_file_or_standard_input(shell: Shell, url: str) -> None:
+    first = shell('append', 'orders', '{"n": 1}', '{"n": 2}', '--create')
+    assert first.out == "appended 2 messages to stream 'orders'\n"
+    lines = ''.join(f'{{"n": {n}}}\n\n' for n in (3, 4))
+    assert shell('append', 'orders', '--json', stdin=lines).json == {'stream': 'orders', 'appended': 2, 'already': 0}
+    (shell.directory / 'more.json').write_text('\ufeff[{"n": 5},\n {"n": 6, "text": "grüße"}]', encoding='utf-8')
+    assert shell('append', 'orders', '--file', 'more.json').out == "appended 2 messages to stream 'orders'\n"
+    assert data(mb.stream('orders', url=url)) == [{'n': n} for n in range(1, 6)] + [{'n': 6, 'text': 'grüße'}]
+    assert shell('append', 'orders', '-f', '-', '--json', stdin='').json['appended'] == 0
+
+
+def test_bulk_is_appended_in_order(shell: Shell, filled: Filled) -> None:
+    stream = filled()
+    rows = [{'n': n} for n in range(2500)]
+    assert shell('append', 'orders', '--json', stdin='\n'.join(map(json.dumps, rows))).json['appended'] == 2500
+    assert data(stream) == rows
+
+
+def test_what_cannot_be_stored_is_named(shell: Shell, filled: Filled) -> None:
+    stream = filled()
+    for args, stdin, said in [
+        (['{"n": 1}', '{"n": '], '', 'message 2 is not JSON'),
+        (['[1]'], '', 'message 1 is not a JSON object'),
+        ([], '[{"n": 1}, 2]', 'item 2 of the array is not a JSON object'),
+        ([], '[{"n": 1},', 'it begins with [, but is no JSON array'),
+        ([], '{"n": ' + '[' * 100_000, 'line 1 is nested too deeply'),
+        ([], b'\n{"n": "\xff"}', 'line 2'),
+        (['{"n": 99999999999999999999}'], '', 'message 1'),
+    ]:
+        wrong = shell('append', 'orders', *args, stdin=stdin)
+        assert wrong.code == 1, (args, stdin, wrong)
+        assert wrong.error.startswith(said), wrong
+        assert 'Traceback' not in wrong.err
+        assert data(stream) == [], said
+
+    wrong = shell('append', 'orders', stdin='{"n": 1}\n{"n": 2}\n{"n": \n{"n": 4}\n')
+    assert 'line 3 is not JSON' in wrong.error
+    assert wrong.error.endswith('the 2 messages before are in the stream, and no more')
+    assert data(stream) == [{'n': 1}, {'n': 2}]
+    assert shell('append', 'orders', '--file', 'nowhere.json').code == 2
+    both = shell('append', 'orders', '{}', '--file', '-')
+    assert (both.code, both.error) == (2, 'give messages or --file, not both; nothing was appended')
+
+
+def test_a_full_stream_that_raises_says_so(shell: Shell, url: str) -> None:
+    stream = mb.stream('orders', url=url, max_backlog=2, on_full='raise')
+    stream.extend([{'n': 1}, {'n': 2}])
+    full = shell('append', 'orders', '{"n": 3}')
+    assert full.code == 1
+    assert 'max_backlog' in full.error or 'full' in full.error
+    assert len(data(stream)) == 2
+
+
+def test_a_command_that_was_killed_is_repeated_by_its_key(shell: Shell, filled: Filled) -> None:
+    stream = filled()
+    rows = [{'n': n} for n in range(2500)]
+    path = shell.directory / 'rows.jsonl'
+    path.write_text('\n'.join(map(json.dumps, rows)))
+    half = '\n'.join(map(json.dumps, rows[:1000]))
+    # what a command has done that was killed after its first thousand
+    assert shell('append', 'orders', '--once', 'import-7', stdin=half).code == 0
+    again = shell('append', 'orders', '--once', 'import-7', '--file', str(path), '--json').json
+    assert again == {'stream': 'orders', 'appended': 1500, 'already': 1000}
+    assert data(stream) == rows
+    third = shell('append', 'orders', '--once', 'import-7', '--file', str(path))
+    assert third.out == "appended 0 messages to stream 'orders' (2,500 were there already)\n"
+    other = shell('append', 'orders', '--once', 'import-7', '{"n": 0}')
+    assert other.code == 2
+    assert 'the key was used for other messages' in other.error
+    assert len(data(stream)) == 2500
