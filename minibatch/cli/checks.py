@@ -149,7 +149,7 @@ def replica_set(facts: dict[str, Any]) -> Finding:
         return Finding('replica set', OK, 'sharded cluster')
     if not facts['set']:
         return Finding('replica set', WRONG, 'a standalone server: no transactions, so no tables and no exactly-once '
-                       'sinks; consumers have to poll; nothing survives the loss of its disk',
+                       'sinks; consumers have to poll',
                        'start mongod with --replSet rs0, call rs.initiate() in mongosh once, and add replicaSet=rs0 to '
                        'the URL; one member is enough')
     members = facts['members']

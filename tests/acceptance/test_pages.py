@@ -44,6 +44,12 @@ def test_a_program_prints_what_the_page_shows(person: Person, name: str, source:
     assert ''.join(f'$ {command}\n{printed}' for command, printed in commands) == shown
     for number, (command, printed) in enumerate(commands):
         python, *args = shlex.split(command)
+        if python == 'minibatch':
+            script = person.call([sys.executable, '-m', 'minibatch', *args], f'command{number}')
+            script.process.wait(60)
+            said = script.printed + script.err.read_text(encoding='utf-8')
+            assert without_spaces(said) == Shown(without_spaces(printed)), script.said
+            continue
         assert python == 'python'
         script = person.call([sys.executable, *args], f'command{number}')
         if 'worker' in args:  # which would go on for ever
@@ -54,3 +60,17 @@ def test_a_program_prints_what_the_page_shows(person: Person, name: str, source:
 
 def without_ages(text: str) -> str:
     return re.sub(r'\d+\.\d s *', '', text)
+
+
+def without_spaces(text: str) -> str:
+    """Without those at the ends of lines."""
+    return re.sub(r' +$', '', text, flags=re.MULTILINE)
+
+
+class Shown(str):
+    """What a page shows, in which ``...`` stands for any part of a line."""
+
+    def __eq__(self, other: object) -> bool:
+        return re.fullmatch('.*'.join(map(re.escape, self.split('...'))), str(other)) is not None
+
+    __hash__ = str.__hash__

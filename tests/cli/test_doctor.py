@@ -132,7 +132,7 @@ HEALTHY = {'version': '6.0.5', 'set': 'rs0', 'sharded': False, 'members': [], 'a
     ('server_version', {'version': '4.4.1'}, 'note', 'clustered'),
     ('server_version', {'version': '4.0.28'}, 'wrong', '4.2 or later'),
     ('replica_set', {'members': [{'name': 'a:1', 'state': 'PRIMARY', 'healthy': True},
-                                 {'name': 'b:1', 'state': '(not reachable/healthy)', 'healthy': False}]}, 'note', 'b:1'),
+                                 {'name': 'b:1', 'state': '(not reachable)', 'healthy': False}]}, 'note', 'b:1'),
     ('clock', {'ahead': -61.0}, 'note', '61.0 s behind'),
     ('write_concern', {'acknowledged': None, 'refusal': 'WTimeoutError'}, 'wrong', 'WTimeoutError'),
     ('write_concern', {'acknowledged': 2.0}, 'note', '2000 ms'),
