@@ -88,8 +88,8 @@ def measure(stream: Stream, url: str | None, messages: int, size: int, workers: 
         done.append((time.perf_counter(), n))
         arrived.set()
 
-    options = {'url': url, 'workers': workers, 'within': 0, 'background': True}
-    emitter = streaming(stream.name, len, size=size, sink=note, **options)
+    options = {'url': url, 'workers': workers, 'background': True, 'sink': note}
+    emitter = streaming(stream.name, len, size=size, within=1, **options)
     try:
         _wait(lambda: sum(n for _, n in done) >= messages, arrived, emitter)
     finally:
@@ -97,7 +97,7 @@ def measure(stream: Stream, url: str | None, messages: int, size: int, workers: 
     rate = _rate(done)
     tell('following messages')
     done.clear()
-    emitter = streaming(stream.name, len, size=1, sink=note, **options)
+    emitter = streaming(stream.name, len, size=1, **options)
     latencies = []
     try:
         for n in range(FOLLOWED + 1):

@@ -24,7 +24,8 @@ from minibatch.cli.serving import demo, server
 from minibatch.errors import MinibatchError
 from minibatch.urls import masked
 
-_URL = re.compile(r'\b(?:mongodb(?:\+srv)?|embedded):\S+')
+#: From a URL's scheme to the last @ of all: a password may hold anything.
+_URL = re.compile(r'\b[a-z][a-z0-9+.-]*://(?:.*@)?\S*', re.DOTALL | re.IGNORECASE)
 
 
 def without_secrets(text: str) -> str:
@@ -34,12 +35,6 @@ def without_secrets(text: str) -> str:
     'unexpected argument (mongodb://ann:***@db/shop)'
     """
     return _URL.sub(lambda found: masked(found[0]), text)
-
-
-class _Failed(click.ClickException):
-    def __init__(self, text: str, code: int) -> None:
-        super().__init__(text)
-        self.exit_code = code
 
 
 class Commands(click.Group):
@@ -64,7 +59,8 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except MinibatchError as error:
-            failed = _Failed(safe(without_secrets(str(error))), code_of(error))
+            click.echo(f'Error: {safe(without_secrets(str(error)))}', err=True)
+            ctx.exit(code_of(error))
         except click.ClickException as error:
             _retell(error)
         except BrokenPipeError:  # whoever read what it prints has read enough
@@ -73,11 +69,10 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo(err=True)
             ctx.exit(INTERRUPTED)
-        raise failed
 
 
 def _retell(error: click.ClickException) -> NoReturn:
-    error.message = without_secrets(error.message)
+    object.__setattr__(error, 'message', without_secrets(error.message))  # declared final, but only for mypy
     raise error
 
 
@@ -98,6 +93,15 @@ def _leave() -> None:
         embedded.leave()
 
 
-for _command in (run, streams, status, append, peek, tail, windows, dead, replay, clear, bench, demo, server, doctor,
-                 completion):
+#: What the list of commands says of each, where the first sentence of its own help is too long for a line.
+_SHORT = {
+    run: 'Run consumers, until Ctrl-C.', streams: 'List all streams.', status: 'Show what streams are doing.',
+    append: 'Append messages to a stream.', peek: 'Show the messages that wait.', tail: 'Show the newest messages.',
+    windows: 'List windows, or show one.', dead: 'List, show, redrive and drop dead windows.',
+    replay: 'Run kept windows again.', clear: 'Empty a stream; asks.', bench: 'Measure appends and a consumer.',
+    demo: "Stream this machine's own metrics.", server: 'Start and stop the embedded MongoDB.',
+    doctor: 'Say what is wrong, and how to mend it.', completion: 'Print a script for completion.',
+}
+for _command, _text in _SHORT.items():
+    _command.short_help = _text
     group.add_command(_command)

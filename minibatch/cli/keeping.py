@@ -53,11 +53,11 @@ class Keeper:
         """
         with handled_by(self._ask):
             delay = FIRST
-            while True:
+            while not self.asked:
                 files, since = self._files(), time.monotonic()
                 code = self._once(files)
-                if self._asked:
-                    return code if code > 0 else DONE
+                if self.asked:
+                    return code if code is not None and code > 0 else DONE
                 if code is None:  # a file changed
                     delay = FIRST
                     continue
@@ -72,8 +72,12 @@ class Keeper:
                 log.error('it died (%s); it is started again in %.1f s, and what it had is run again', _reason(code),
                           pause)
                 self._wake.wait(pause)
-                if self._asked:
-                    return DONE
+        return DONE
+
+    @property
+    def asked(self) -> bool:
+        """Whether it is to end."""
+        return self._asked > 0
 
     def _ask(self, number: int, frame: object) -> None:
         # Only flags and a signal: this may come in the middle of anything. The first time lets windows finish.
@@ -94,7 +98,7 @@ class Keeper:
         finally:
             os.close(reading)
         try:
-            if self._asked:
+            if self.asked:
                 process.terminate()
             while True:
                 try:

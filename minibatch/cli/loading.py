@@ -95,9 +95,9 @@ def _given(emitter: WindowEmitter) -> WindowEmitter:
 def _made_by(function: Any, shown: str, url: str | None, workers: int | None) -> list[Member]:
     """The consumers that a function defines, as those that are given to ``StreamingApp.start_streaming`` do."""
     try:
-        takes = inspect.signature(function).parameters
+        takes = set(inspect.signature(function).parameters)
     except (TypeError, ValueError):
-        takes = {}
+        takes = set()
     with collecting() as found:
         try:
             made = function(**({'url': url} if 'url' in takes else {}))

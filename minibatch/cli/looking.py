@@ -161,7 +161,13 @@ def tail(stream: str, number: int, follow: bool, url: str | None, json_: bool) -
     not see messages that are consumed within a quarter of a second.
     """
     store = existing(url, stream)
-    tell = (lambda doc: say_json(as_message(doc))) if json_ else (lambda doc: say(line(doc)))
+
+    def tell(doc: dict[str, Any]) -> None:
+        if json_:
+            say_json(as_message(doc))
+        else:
+            say(line(doc))
+
     if not follow:
         for doc in store.messages(stream, number, newest=True) if number else ():
             tell(doc)

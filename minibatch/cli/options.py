@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,18 @@ from click.shell_completion import CompletionItem
 
 from minibatch import embedded
 from minibatch.cli.codes import NotThere
+from minibatch.cli.output import safe
 from minibatch.connection import connect
 from minibatch.errors import MinibatchError, did_you_mean
 from minibatch.models import Stream, check_name, store_for
 from minibatch.store import Store
 
 if TYPE_CHECKING:
-    NameType, TimeType = click.ParamType[str], click.ParamType[datetime]
+    class NameType(click.ParamType[str]):
+        """The type of a name."""
+
+    class TimeType(click.ParamType[datetime]):
+        """The type of a time."""
 else:  # not generic in earlier versions of click
     NameType = TimeType = click.ParamType
 
@@ -116,10 +122,14 @@ def ask(question: str, yes: bool) -> None:
     """
     if yes:
         return
-    try:
-        agreed = click.confirm(question, err=True)
-    except click.Abort:
-        click.echo(err=True)
-        raise click.ClickException('nobody answered, so nothing was removed; --yes does it without asking') from None
-    if not agreed:
-        raise click.ClickException('nothing was removed')
+    # Not click.confirm, which prints a part of its question to standard output, where others read JSON.
+    while True:
+        click.echo(f'{safe(question)} [y/N]: ', nl=False, err=True)
+        answer = sys.stdin.readline()
+        if not answer:
+            click.echo(err=True)
+            raise click.ClickException('nobody answered, so nothing was removed; --yes does it without asking')
+        if answer.strip().lower() in ('y', 'yes'):
+            return
+        if answer.strip().lower() in ('', 'n', 'no'):
+            raise click.ClickException('nothing was removed')

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo import WriteConcern
 
 import minibatch as mb
 from minibatch.cli import checks
@@ -118,7 +119,7 @@ def test_the_extras_are_those_of_the_project() -> None:
     text = (ROOT / 'pyproject.toml').read_text(encoding='utf-8')
     for name, packages in EXTRAS.items():
         [line] = re.findall(rf'^{name} = \[(.*)\]$', text, re.MULTILINE)
-        given = dict(re.findall(r'["\']([a-z0-9-]+)(?:[>=]=([0-9.]+))?', line))
+        given = dict(re.findall(r'(?:^|, )["\']([a-z][a-z0-9-]+)(?:[>=]=([0-9.]+))?(?=["\' ])', line))
         assert given == packages, name
     core = text.partition('\ndependencies = [')[2].partition(']')[0]
     assert dict(re.findall(r"'([a-z]+)>=([0-9.]+)'", core)) == CORE
@@ -159,6 +160,7 @@ def test_write_options_without_effect_are_noted(shell: Shell, server: mongod.Dep
 @pytest.mark.fault
 def test_a_majority_that_does_not_acknowledge(shell: Shell, trio: mongod.Deployment, dbname: str) -> None:
     trio.replicate(False)
+    trio.client.get_database('support').get_collection('w1', write_concern=WriteConcern(1)).insert_one({})
     try:
         found = by_check(shell('doctor', '--json', '--url', trio.url(dbname)).json)
     finally:

@@ -133,7 +133,7 @@ def test_all_of_a_file_run_until_ctrl_c(shell: Shell, home: Path, filled: Filled
         visits.append({'n': 7})
         mb.stream('parcels', url=url).extend([{}, {}])
         assert process.stdout is not None
-        assert sorted(process.stdout.readline() for _ in range(2)) == ['[0, 1]\n', 'packed\n']
+        assert sorted(process.stdout.readline() for _ in range(2)) == ["['packed']\n", '[0, 1]\n']
         wait_until(lambda: seen(home) == [[process.pid, 7]])
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0

@@ -52,7 +52,7 @@ def test_the_server_is_started_looked_at_and_stopped(home: Path) -> None:
 
 def test_an_error_is_a_sentence(home: Path) -> None:
     failed = run('server', 'start', env={'MINIBATCH_MONGOD': '/no/such/mongod'})
-    assert failed.returncode == 1
+    assert failed.returncode == 4
     assert failed.stderr == 'Error: MINIBATCH_MONGOD is /no/such/mongod, which is no program that can be run\n'
 
 
