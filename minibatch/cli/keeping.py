@@ -53,10 +53,10 @@ class Keeper:
         """
         with handled_by(self._ask):
             delay = FIRST
-            while not self.asked:
+            while not self.asked():
                 files, since = self._files(), time.monotonic()
                 code = self._once(files)
-                if self.asked:
+                if self.asked():
                     return code if code is not None and code > 0 else DONE
                 if code is None:  # a file changed
                     delay = FIRST
@@ -74,7 +74,6 @@ class Keeper:
                 self._wake.wait(pause)
         return DONE
 
-    @property
     def asked(self) -> bool:
         """Whether it is to end."""
         return self._asked > 0
@@ -98,7 +97,7 @@ class Keeper:
         finally:
             os.close(reading)
         try:
-            if self.asked:
+            if self.asked():
                 process.terminate()
             while True:
                 try:
