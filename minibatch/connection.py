@@ -6,6 +6,7 @@ is one clear :class:`ConnectError` within seconds, in which no password is ever 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
@@ -20,7 +21,7 @@ from pymongo.database import Database
 
 from minibatch import embedded
 from minibatch.client import DEFAULT_DATABASE, Document, opened
-from minibatch.clock import SystemClock
+from minibatch.clock import Clock
 from minibatch.errors import OptionError
 from minibatch.urls import Parts, authenticated_url, check_database, check_options, checked, masked
 
@@ -48,7 +49,7 @@ class Connection:
     client: MongoClient[Document]
     db: Database[Document]
     replica_set: bool
-    clock: SystemClock
+    clock: Clock
     server: str = ''
     own_alias: str = field(default_factory=lambda: f'{DEFAULT_ALIAS}:{next(_numbers)}')
 
@@ -144,6 +145,35 @@ def disconnect(url: str | None = None) -> None:
         for home in embedded.attached():
             if checked(home).path not in used:
                 embedded.release(home)
+
+
+@contextlib.contextmanager
+def chosen(url: str) -> Iterator[Connection]:
+    """While this lasts, what has no URL of its own is at *url*; then it is where it was before.
+
+    :param url: as of :func:`connect`
+    :raises ConnectError: it does not answer, or refuses us
+    """
+    global _default, _chosen
+    with _lock:
+        before = _default, _chosen
+        try:
+            connectdb(url)
+            now = connect(url)
+        except BaseException:
+            _default, _chosen = before
+            raise
+    try:
+        yield now
+    finally:
+        with _lock:
+            _default, _chosen = before
+            if _default in _connections:
+                _register(DEFAULT_ALIAS, _default, _connections[_default].db.name)
+            else:
+                _default, _chosen = None, False
+                mongoengine.disconnect(DEFAULT_ALIAS)
+                _aliases.pop(DEFAULT_ALIAS, None)
 
 
 # -- which one

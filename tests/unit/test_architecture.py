@@ -97,6 +97,7 @@ PROMISED = {
     'minibatch.clock': ['Clock', 'ManualClock'],
     'minibatch.embedded': ['start', 'stop', 'status'],
     'minibatch.cli': ['main'],
+    'minibatch.testing': ['Consumed', 'Later', 'ManualClock', 'MemorySink', 'consume', 'database', 'wait_until'],
 }
 
 
