@@ -1,9 +1,13 @@
 """A streaming app in one file: http://localhost:5000/visit/ann appends, a consumer process counts, /status tells.
 
-What the Dockerfile runs. ``HOST`` and ``PORT`` say where to listen; by default on this machine only.
+What the Dockerfile, compose.yaml and the files in ``docs/services/`` run. ``python app.py`` serves the pages and runs
+the consumer; ``python app.py web`` and ``python app.py consumer`` do one of them, to have as many as needed of each. A
+consumer by itself serves pages, too, among them ``/health`` and ``/metrics``. ``HOST`` and ``PORT`` say where to
+listen; by default on this machine only.
 """
 
 import os
+import sys
 
 import minibatch as mb
 from minibatch.contrib.apps import StreamingApp
@@ -34,5 +38,9 @@ def index():
 
 
 if __name__ == '__main__':
-    app.start_streaming(consumer)
+    roles = sys.argv[1:] or ['web', 'consumer']
+    if not set(roles) <= {'web', 'consumer'}:
+        sys.exit('usage: python app.py [web] [consumer]')
+    if 'consumer' in roles:
+        app.start_streaming(consumer)
     app.run(host=os.environ.get('HOST', '127.0.0.1'), port=int(os.environ.get('PORT', '5000')))

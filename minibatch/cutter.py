@@ -116,13 +116,14 @@ class Cutter:
                 trouble = 0.02
             except StoreUnavailable as error:
                 if trouble > 0.5:
-                    log.warning('%s: cannot cut windows: %s', self.stream, error)
+                    log.warning('%s: cannot cut windows: %s', self.stream, error, extra={'stream': self.stream})
                     self._repair()
                 self._stopped.wait(trouble)
                 trouble = min(trouble * 2, 2.0)
                 continue
             except Exception:
-                log.exception('%s: %s failed; asked again in %.2f s', self.stream, type(self.emitter).__name__, trouble)
+                log.exception('%s: %s failed; asked again in %.2f s', self.stream, type(self.emitter).__name__, trouble,
+                              extra={'stream': self.stream})
                 self._stopped.wait(trouble)
                 trouble = min(trouble * 4, 10.0)
                 continue
@@ -212,7 +213,7 @@ class Cutter:
                 docs, more = self._cut(own, most)
             self._unfinished = False
         except LeaseLost as lost:
-            log.debug('%s: %s', self.stream, lost)
+            log.debug('%s: %s', self.stream, lost, extra={'stream': self.stream})
             return self.renew()
         if docs and self.runner.options.ordered:
             self.runner.look()

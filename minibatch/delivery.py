@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from minibatch.clock import EPOCH
 from minibatch.errors import BacklogFull, LeaseLost, StoreUnavailable, WindowTimeout
+from minibatch.logs import line
 from minibatch.measures import MEASURED, Histogram
 from minibatch.outcome import Outcome, failure
 from minibatch.points import reached
 from minibatch.sinks import put_all_in, rows_for
 from minibatch.store import Record, Store, Verdict
+from minibatch.tracing import Spans
 from minibatch.window.base import Batch, Options, WindowEmitter
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Delivery:
     def __init__(self, store: Store, emitter: WindowEmitter, options: Options, patience: Callable[[], bool]) -> None:
         self.store = store
         self.emitter = emitter
+        self.fields = {'stream': emitter.stream_name}
         self.options = options
         self.patience = patience
         self.exactly_once = bool(getattr(emitter.sink, 'exactly_once', False))
@@ -56,6 +59,7 @@ class Delivery:
         self.retried = 0
         self.measured = {name: Histogram(bounds) for name, (bounds, _) in MEASURED.items()}
         self.retry_at: list[float] = []
+        self.spans = Spans(emitter.stream_name, store.spans_of)
         self._guard: ThreadPoolExecutor | None = None
 
     @property
@@ -71,7 +75,7 @@ class Delivery:
                 self._guarded(sink.close)
             except Exception as error:
                 log.warning('%s: the sink could not be closed: %s: %s', self.emitter.stream_name,
-                            type(error).__name__, error)
+                            type(error).__name__, line(str(error)), extra=self.fields)
         if self._guard is not None:
             self._guard.shutdown(wait=False)
         if self.session is not None:
@@ -95,7 +99,12 @@ class Delivery:
             self.dead += 1
             log.error('%s: window %s is dead after %d attempts (the consumer %s died or hung while it had the window); '
                       'it is kept: stream.dead lists, redrives and drops it',
-                      record.stream, record.id, record.attempt, record.owner)
+                      record.stream, record.id, record.attempt, record.owner,
+                      extra=self._about(record, f'the consumer {record.owner} died or hung while it had the window'))
+
+    def _about(self, record: Record, error: str | None) -> dict[str, Any]:
+        return self.fields | {'window': record.id, 'attempt': record.attempt, 'messages': record.n,
+                              'max_attempts': self.options.max_attempts, 'error': error}
 
     def settle(self, settled: Sequence[Settled]) -> None:
         """Deliver and commit those that went well, put the others back or to the dead."""
@@ -200,7 +209,7 @@ class Delivery:
                     late(max(0, now - max(memoryview(record.times).cast('q'))) * 1000)
         if done < len(settled):
             log.info('%s: %d window(s) had gone to another consumer; their results here do not count',
-                     self.emitter.stream_name, len(settled) - done)
+                     self.emitter.stream_name, len(settled) - done, extra=self.fields)
         if self.emitter.hooked:
             for record, _, _ in settled:
                 self._hook('commit', record)
@@ -217,7 +226,8 @@ class Delivery:
                 if window is not None:
                     getattr(self.emitter, name)(stream.buffer(window=record.id), window)
         except Exception:
-            log.exception('%s: %s.%s failed for window %s', stream.name, type(self.emitter).__name__, name, record.id)
+            log.exception('%s: %s.%s failed for window %s', stream.name, type(self.emitter).__name__, name, record.id,
+                          extra=self.fields | {'window': record.id})
 
     # -- exactly once: sink and commit in one transaction
 
@@ -232,7 +242,7 @@ class Delivery:
             if len(settled) > 1:
                 self._one_by_one(settled)
             else:
-                log.info('%s: %s', self.emitter.stream_name, lost)
+                log.info('%s: %s', self.emitter.stream_name, lost, extra=self.fields)
             return
         except Exception as error:
             if len(settled) > 1:
@@ -279,7 +289,7 @@ class Delivery:
                 for each in settled:
                     self._commit_together([each])
             elif isinstance(error, LeaseLost):
-                log.info('%s: %s', self.emitter.stream_name, error)
+                log.info('%s: %s', self.emitter.stream_name, error, extra=self.fields)
             else:
                 self._fail(records[0], replace(failure(error), error=f'the sink failed: {failure(error).error}'))
             return
@@ -296,7 +306,7 @@ class Delivery:
         """What is not committed: run again at once where others were faster with a key, for that is nobody's fault."""
         if verdict.lost:
             log.info('%s: %d window(s) had gone to another consumer; their results here do not count',
-                     self.emitter.stream_name, len(verdict.lost))
+                     self.emitter.stream_name, len(verdict.lost), extra=self.fields)
         for index, error in verdict.refused.items():
             self._fail(settled[index][0], failure(error))
         stale = [settled[index][0] for index in verdict.stale]
@@ -317,6 +327,7 @@ class Delivery:
             self._lasting(lambda: self.store.release([record]))
             return
         self.failed += 1
+        self.spans.failed(record, outcome.error)
         error = {'attempt': record.attempt, 'error': storable(outcome.error or outcome.kind), 'kind': outcome.kind,
                  'traceback': storable(outcome.traceback or '') or None, 'when': self.store.clock.now()}
         name = self.emitter.stream_name
@@ -324,14 +335,16 @@ class Delivery:
             if self._lasting(lambda: self.store.bury(record, error)):
                 self.dead += 1
                 log.error('%s: window %s is dead after %d attempts (%s); it is kept: stream.dead lists, redrives and '
-                          'drops it', name, record.id, record.attempt, outcome.error)
+                          'drops it', name, record.id, record.attempt, line(outcome.error),
+                          extra=self._about(record, outcome.error))
         else:
             delay = backoff(record.attempt, self.options)
             if self._lasting(lambda: self.store.retry(record, error, delay)):
                 self.retried += 1
                 self.retry_at.append(time.monotonic() + delay)
                 log.warning('%s: attempt %d of %d at window %s failed (%s); again in %.1f s',
-                            name, record.attempt, self.options.max_attempts, record.id, outcome.error, delay)
+                            name, record.attempt, self.options.max_attempts, record.id, line(outcome.error), delay,
+                            extra=self._about(record, outcome.error) | {'again_in': round(delay, 3)})
         if self.emitter.hooked:
             self._hook('undo', record)
 
@@ -349,10 +362,10 @@ class Delivery:
                     raise
                 if not self.patience():
                     log.warning('%s: gave up: %s; the windows run again when their lease is over',
-                                self.emitter.stream_name, error)
+                                self.emitter.stream_name, error, extra=self.fields)
                     return None
                 if pause > 0.5:
-                    log.warning('%s: waiting: %s', self.emitter.stream_name, error)
+                    log.warning('%s: waiting: %s', self.emitter.stream_name, error, extra=self.fields)
             threading.Event().wait(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, 2.0)
 

@@ -65,9 +65,9 @@ class Housekeeper:
             try:
                 kept.keep_up()
             except StoreUnavailable as error:
-                log.info('%s: housekeeping waits: %s', kept.stream, error)
+                log.info('%s: housekeeping waits: %s', kept.stream, error, extra={'stream': kept.stream})
             except Exception:
-                log.exception('%s: housekeeping failed; it is tried again', kept.stream)
+                log.exception('%s: housekeeping failed; it is tried again', kept.stream, extra={'stream': kept.stream})
 
 
 #: The one of this process.

@@ -12,6 +12,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
+from minibatch import tracing
 from minibatch.convert import INT_MAX, INT_MIN, MAX_BYTES, MAX_DEPTH, SIMPLE, WIDEST, Converter
 from minibatch.errors import InvalidMessage, MessageTooLarge
 from minibatch.ids import ids
@@ -43,12 +44,20 @@ def documents(stream: str, rows: Iterable[Any], now: datetime) -> list[Document]
     return wrap(stream, messages, now)
 
 
-def wrap(stream: str, messages: Sequence[Message], now: datetime) -> list[Document]:
-    """Give converted messages their ids and what else the buffer keeps of them."""
-    return [
+def wrap(stream: str, messages: Sequence[Message], now: datetime, trace: str | None = None) -> list[Document]:
+    """Give converted messages their ids and what else the buffer keeps of them.
+
+    :param trace: the span that they are appended in, if not that in which this code runs; the store notes it elsewhere
+    """
+    docs = [
         {'_id': id_, 'stream': stream, 'created': now, 'data': data, 'processed': False, 'window': None}
         for id_, data in zip(ids.take(len(messages), now), messages, strict=True)
     ]
+    trace = trace or tracing.current()
+    if trace is not None:
+        for doc in docs:
+            doc['trace'] = trace
+    return docs
 
 
 def convert(

@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import cloudpickle
 
-from minibatch import scope
+from minibatch import scope, tracing
 from minibatch.scope import Changes, Pending, Scope
 
 Kind = Literal['ok', 'raised', 'timeout', 'died', 'pickle']
@@ -81,9 +81,11 @@ def invoke(fn: Function, batch: Any, *, interruptible: bool = False, pending: Pe
     run = Scope(getattr(batch, '_url', None), batch, pending)
     entered = scope.current.set(run)
     try:
-        value = fn(batch)
-        if inspect.iscoroutine(value):
-            value = wait_for(value)
+        trace = getattr(batch, '_trace', None)
+        with nullcontext() if trace is None else tracing.inside(trace):
+            value = fn(batch)
+            if inspect.iscoroutine(value):
+                value = wait_for(value)
         outcome = Outcome(value, changes=run.finish())
     except BaseException as e:  # SystemExit and KeyboardInterrupt of a function fail its window, not the consumer
         if interruptible and isinstance(e, KeyboardInterrupt):

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -239,7 +240,7 @@ class Runner:
                 taken = self.store.take(self.stream, self.id, room, self.options.lease, self.lsid,
                                         ordered=self.options.ordered)
             except StoreUnavailable as error:
-                log.info('%s: cannot take windows: %s', self.stream, error)
+                log.info('%s: cannot take windows: %s', self.stream, error, extra={'stream': self.stream})
                 taken = []
             for record in taken:
                 self._held[record.id] = record
@@ -274,11 +275,12 @@ class Runner:
             try:
                 data = self.store.load(record)
             except LeaseLost as lost:
-                log.info('%s: %s', self.stream, lost)
+                log.info('%s: %s', self.stream, lost, extra={'stream': self.stream})
                 self._held.pop(record.id, None)
                 return None
             except StoreUnavailable as error:
-                log.info('%s: %s; window %s waits for its lease', self.stream, error, record.id)
+                log.info('%s: %s; window %s waits for its lease', self.stream, error, record.id,
+                         extra={'stream': self.stream, 'window': record.id})
                 self._held.pop(record.id, None)
                 return None
         return record, Batch(record.shown or record.id, self.stream, data, record.created, record.start, record.end,
@@ -287,7 +289,9 @@ class Runner:
 
     def _call(self, pairs: list[tuple[Record, Batch]]) -> None:
         reached('run:submitted')
-        self._waited([record for record, _ in pairs])
+        records = [record for record, _ in pairs]
+        self._waited(records)
+        self.delivery.spans.begin(records, [batch for _, batch in pairs])
         try:
             future = self.executor.run(self.fn, [batch for _, batch in pairs], self.options.timeout)
         except Exception as error:
@@ -299,9 +303,10 @@ class Runner:
     def _waited(self, records: Sequence[Record]) -> None:
         """Measure for how long windows of a first attempt have waited since the last of their messages came."""
         now = round((self.store.clock.now() - EPOCH).total_seconds() * 1000)
+        waited = self.delivery.measured['queue'].add
         for record in records:
             if record.attempt <= 1 and record.times:
-                self.delivery.measured['queue'].add(max(0, now - max(memoryview(record.times).cast('q'))) * 1000)
+                waited(max(0, now - int.from_bytes(record.times[-8:], sys.byteorder, signed=True)) * 1000)
 
     def _done(self, future: Future[list[Outcome]]) -> None:
         self._finished.append(future)
@@ -325,6 +330,7 @@ class Runner:
             sinking = (time.monotonic() - began) * self.executor.workers
             took = max(1e-6, (sum(outcome.seconds for _, _, outcome in settled) + sinking) / len(settled))
             self._seconds = took if not self._seconds else 0.7 * self._seconds + 0.3 * took
+            self.delivery.spans.end([record for record, _, _ in settled])
             for record, _, _ in settled:
                 self._held.pop(record.id, None)
             if self.options.ordered:
@@ -350,7 +356,8 @@ class Runner:
         try:
             self.store.release(records)
         except StoreUnavailable:
-            log.info('%s: MongoDB is away; %d windows run when their lease is over', self.stream, len(records))
+            log.info('%s: MongoDB is away; %d windows run when their lease is over', self.stream, len(records),
+                     extra={'stream': self.stream})
         for record in records:
             self._held.pop(record.id, None)
 
@@ -367,7 +374,8 @@ class Runner:
                 step()
         except StoreUnavailable:
             self._away = True
-            log.info('%s: MongoDB is away; what this consumer holds runs when its lease is over', self.stream)
+            log.info('%s: MongoDB is away; what this consumer holds runs when its lease is over', self.stream,
+                     extra={'stream': self.stream})
 
     def _close(self, *, kill: bool = False) -> None:
         """End everything; *kill*: without waiting for functions that run."""

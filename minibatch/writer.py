@@ -61,6 +61,7 @@ class Writer:
         _check_choice('on_full', on_full, 'block', 'raise')
         _check_choice('on_unavailable', on_unavailable, 'raise', 'wait')
         self._store, self._stream = store, stream
+        self._fields = {'stream': stream}
         self._batchsize, self._linger = batchsize, float(linger)
         self._max_backlog, self._block, self._timeout = max_backlog, on_full == 'block', block_timeout
         self._patient = on_unavailable == 'wait'
@@ -255,7 +256,7 @@ class Writer:
                 if not self._patient or self._closing.is_set():
                     raise
                 if delay == _SHORTEST:
-                    log.warning('stream %r waits for MongoDB: %s', self._stream, exc)
+                    log.warning('stream %r waits for MongoDB: %s', self._stream, exc, extra=self._fields)
                 if self._closing.wait(delay):
                     raise
                 delay = min(delay * 2, _LONGEST)
@@ -276,7 +277,7 @@ class Writer:
         except Exception as exc:
             if self._failures == 1:
                 log.warning('%d messages appended to stream %r are kept and tried again: %s',
-                            self.waiting, self._stream, exc)
+                            self.waiting, self._stream, exc, extra=self._fields)
             return float(min(max(self._linger, _SHORTEST) * 2 ** min(self._failures, 10), _LONGEST))
         finally:
             self._sending.release()
@@ -289,7 +290,7 @@ class Writer:
                 self._send_batches(lambda call: call())
             except Exception as exc:
                 log.error('the process ends, and %d messages appended to stream %r are lost: %s',
-                          self.waiting, self._stream, exc)
+                          self.waiting, self._stream, exc, extra=self._fields)
             finally:
                 self._sending.release()
 

@@ -18,6 +18,7 @@ from minibatch.contrib.reconnect import LONGEST, SHORTEST, Stopped
 from minibatch.errors import BacklogFull, StoreUnavailable
 from minibatch.ids import ids
 from minibatch.store.sources import Letter, Move, Unstorable, dead_letter, messages
+from minibatch.tracing import installed, parent_in
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +108,8 @@ class Intake:
     def __init__(self, stream: Any, name: str | None, reader: Reader, cancelled: threading.Event,
                  replays: bool) -> None:
         self._store, self._stream, self._name = stream.store, stream.name, name
+        self._traced = installed()
+        self._fields = {'stream': stream.name, 'source': name}
         self._reader, self._cancelled, self._replays = reader, cancelled, replays
         self._session = self._store.session()
         # A source is held up by a full stream, whatever producers are: raising would end it.
@@ -152,7 +155,7 @@ class Intake:
         bad = [each for each in found if type(each) is Unreadable]
         if bad:
             log.warning('stream %r: %d message(s) from source %r could not be read and are dead letters now, the first '
-                        'because: %s', self._stream, len(bad), self._name, bad[0].reason)
+                        'because: %s', self._stream, len(bad), self._name, bad[0].reason, extra=self._fields)
         if len(some) == len(batch):
             return found, size
         rest = iter(found)
@@ -176,13 +179,14 @@ class Intake:
         try:
             while True:
                 docs, letters, moves, places = self._documents(items, found)
+                self._note_spans(docs, [found[at] for at in places])
                 try:
                     self._patiently(lambda d=docs, w=letters, m=moves: self._store.append_from(  # type: ignore[misc]
                         self._session, d, w, m, batch))
                     break
                 except Unstorable as refused:  # it is in no state to be a message, so it is a letter
                     log.warning('stream %r: MongoDB refused a message from source %r, which is a dead letter now: %s',
-                                self._stream, self._name, refused.reason)
+                                self._stream, self._name, refused.reason, extra=self._fields)
                     found[places[refused.index]] = Unreadable(f'MongoDB refused it: {refused.reason}')
         except BaseException:
             self._backlog.dropped(counted)
@@ -198,6 +202,14 @@ class Intake:
                     self._store.drop_pages(old)
             positions[part.name] = move.position
         return Durable(positions, [item[4] for item in items if item[4] is not None])
+
+    def _note_spans(self, docs: Sequence[Any], found: Sequence[Any]) -> None:
+        """Note the trace contexts that messages brought with them, in headers."""
+        if self._traced:
+            spans = [(doc['_id'], doc['_id'], parent) for doc, message in zip(docs, found, strict=True)
+                     if type(message) is dict and (parent := parent_in(message.get('headers')))]
+            if spans:
+                self._store.note_spans(self._stream, spans)
 
     def _documents(self, items: Sequence[Item], found: Sequence[Any]) -> tuple[list[Any], list[Any], list[Move],
                                                                               list[int]]:
@@ -249,7 +261,8 @@ class Intake:
                 return call()
             except StoreUnavailable as error:
                 if delay == SHORTEST:
-                    log.warning('stream %r: source %r waits for MongoDB: %s', self._stream, self._name, error)
+                    log.warning('stream %r: source %r waits for MongoDB: %s', self._stream, self._name, error,
+                                extra=self._fields)
                 if self._cancelled.wait(delay):
                     raise Stopped from None
                 delay = min(delay * 2, LONGEST)

@@ -58,7 +58,8 @@ class StreamSink:
         """Append *messages*, as a part of the transaction of *session*."""
         found, _ = convert(self.stream.name, messages)
         self._admit(len(found), session)
-        self.store.append_in(session, wrap(self.stream.name, found, self.store.clock.now()))
+        self.store.append_in(session, wrap(self.stream.name, found, self.store.clock.now(),
+                                            getattr(batch, '_trace', None)))
 
     def begin(self, batch: Any) -> None:
         """Take note of the window whose results come next."""

@@ -10,6 +10,7 @@ from typing import Any
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 
+from minibatch import tracing
 from minibatch.clock import EPOCH
 from minibatch.points import reached
 from minibatch.store.base import Base, free, verb
@@ -26,6 +27,8 @@ class Flows(Streams):
         What the driver raises comes out as it is: its labels tell the engine whether to try again.
         """
         if docs:
+            if tracing.loaded():
+                self.note(docs)
             self.buffer.insert_many(docs, ordered=True, session=session)
             counts = self._in_transaction.get(session)
             if counts is not None:

@@ -33,6 +33,7 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from minibatch import tracing
 from minibatch.errors import PositionMoved
 from minibatch.points import reached
 from minibatch.states import WindowState
@@ -169,6 +170,9 @@ class Sources(Streams):
             self._append_at_once(session, docs, letters, moves, batch)
         else:
             self._append_by_intent(docs, letters, moves, batch)
+        trace = tracing.current()
+        if trace is not None and docs:
+            self.note_spans(docs[0]['stream'], [(docs[0]['_id'], docs[-1]['_id'], trace)])
         for found, what in ((docs, 'appended'), (letters, 'dead')):
             if found:
                 self.tally.add(found[0]['stream'], len(found), what)

@@ -10,17 +10,19 @@ import pymongo
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from minibatch import tracing
 from minibatch.errors import IntegrityError, StoreUnavailable
 from minibatch.points import reached
 from minibatch.states import StreamStatus, WindowState
-from minibatch.store.base import Base, free, marked, persistently, reason, verb
+from minibatch.store.base import free, marked, persistently, reason, verb
 from minibatch.store.schema import LIGHT, Document
+from minibatch.store.traces import Traces
 
 #: How long an append goes on by itself while MongoDB is away (an election takes 2 to 12 s) before it raises.
 APPEND_PATIENCE = 5.0
 
 
-class Streams(Base):
+class Streams(Traces):
     """Streams: get or create, append, count, clear, housekeeping."""
 
     @verb
@@ -49,6 +51,8 @@ class Streams(Base):
         :raises StoreUnavailable: MongoDB is away; the messages may or may not be stored, and may be given again
         """
         reached('append:before')
+        if tracing.loaded():
+            self.note(docs)
         try:
             with pymongo.timeout(patience):
                 self._insert(docs)

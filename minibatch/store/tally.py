@@ -8,6 +8,8 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 
+from pymongo.errors import InvalidOperation
+
 from minibatch.errors import MinibatchError
 from minibatch.linger import lingering
 
@@ -70,7 +72,9 @@ class Tally:
             for stream in list(counts):
                 self._tell(stream, counts[stream])
                 del counts[stream]
-        except MinibatchError:
+        except MinibatchError as error:
+            if isinstance(error.__cause__, InvalidOperation):  # disconnected: nobody will take it any more
+                return True
             with self._lock:
                 for stream, more in counts.items():
                     self._counts.setdefault(stream, Counter()).update(more)

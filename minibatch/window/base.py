@@ -50,14 +50,14 @@ class Batch:
     (2, [12, 30])
     """
 
-    __slots__ = ('_at', '_data', '_times', '_unread', '_url', 'attempt', 'created', 'end', 'final', 'id', 'key', 'late',
-                 'query', 'revision', 'start', 'stream')
+    __slots__ = ('_at', '_data', '_times', '_trace', '_unread', '_url', 'attempt', 'created', 'end', 'final', 'id',
+                 'key', 'late', 'query', 'revision', 'start', 'stream')
 
     def __init__(self, id: str, stream: str, data: list[Any] | None = None,  # noqa: A002 (the field's name)
                  created: datetime | None = None,
                  start: datetime | None = None, end: datetime | None = None, key: Any = None, attempt: int = 1,
                  query: Any = None, unread: Unread | None = None, times: bytes = b'', url: str | None = None,
-                 final: bool = True, revision: int = 0, late: bool = False) -> None:
+                 final: bool = True, revision: int = 0, late: bool = False, trace: str | None = None) -> None:
         self.id = id
         self.stream = stream
         self.created = created
@@ -72,6 +72,7 @@ class Batch:
         self._data = data
         self._unread = unread
         self._times = times  # when each message was appended
+        self._trace = trace  # the span in which it runs, as a traceparent
         self._url = url  # of the database in which the window is committed
         self._at: int | None = None  # which message the function is at
 
@@ -128,7 +129,7 @@ class Batch:
         # What nobody has looked at goes to another process undecoded.
         return Batch, (self.id, self.stream, None if self._unread is not None else self._data, self.created, self.start,
                        self.end, self.key, self.attempt, self.query, self._unread, self._times, self._url, self.final,
-                       self.revision, self.late)
+                       self.revision, self.late, self._trace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -597,6 +598,13 @@ def test_a_connection_that_was_closed_in_between(redis: Redis, upstream: Any, si
         some.flush()
         redis.gate.cut()
     assert upstream.llen('results') == 3
+
+
+@pytest.mark.parametrize('password', ['geh/eim', 'geh?eim', 'geh#eim', '12#eim', '12/eim', '12?a=eim', '/', 'a@eim/b'])
+def test_a_password_that_is_not_encoded_is_not_shown_in_pieces(password: str) -> None:
+    with pytest.raises(OptionError, match='must be percent-encoded') as caught:
+        RedisSink('results', f'redis://ann:{password}@cache:6379/0')
+    assert 'eim' not in ''.join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize(('options', 'said'), [

@@ -22,7 +22,7 @@ MOST_LINES = 400
 #: From the ground up. A module imports from its own layer and from those before it.
 LAYERS = (
     ('errors', 'states', 'clock', 'points', 'order', 'ids', 'refused', 'coerce', 'convert', 'frames', 'scope',
-     'outcome', 'supervisor', 'measures', 'linger'),
+     'outcome', 'supervisor', 'measures', 'linger', 'logs', 'tracing'),
     ('embedded', 'urls', 'diagnosis', 'client'),
     ('connection',),
     ('store',),
@@ -94,6 +94,7 @@ PROMISED = {
     'minibatch.contrib.reconnect': ['persist'],
     'minibatch.contrib.schemas': ['checker'],
     'minibatch.app': ['Agent', 'App', 'AppStream', 'Windows'],
+    'minibatch.logs': ['JsonFormatter', 'TextFormatter', 'from_environment'],
     'minibatch.clock': ['Clock', 'ManualClock'],
     'minibatch.embedded': ['start', 'stop', 'status'],
     'minibatch.cli': ['main'],
@@ -186,7 +187,7 @@ def test_contrib_uses_the_public_surface(path: Path) -> None:
         _, *rest = name.split('.')
         if rest and rest[0] in RANK:  # a module of ours, so: which?
             door = BRIDGEHEAD.get(bridge(path), ())
-            small = ('errors', 'clock', 'signals', 'states')
+            small = ('errors', 'clock', 'logs', 'signals', 'states', 'tracing')
             assert rest[0] in ('contrib', *small, *door), f'{named(path)} imports {name}'
             if rest[0] == 'contrib':
                 same = name.split('.')[:3] == named(path).split('.')[:3]

@@ -24,6 +24,7 @@ from minibatch.contrib.apps.page import page_of
 from minibatch.contrib.apps.server import Server
 from minibatch.contrib.apps.worker import inside
 from minibatch.errors import OptionError
+from minibatch.logs import from_environment
 from minibatch.signals import handled_by
 
 log = logging.getLogger(__name__)
@@ -151,6 +152,9 @@ class StreamingApp(Flask):
             load_dotenv: bool = True, **options: Any) -> None:
         """Serve until Ctrl-C or SIGTERM, then stop the consumers. A second Ctrl-C kills them.
 
+        With ``MINIBATCH_LOG=json`` in the environment, this process and its consumers log lines of JSON
+        (:mod:`minibatch.logs`).
+
         :param host: where to listen; only this machine (127.0.0.1) unless told otherwise
         :param port: 5000 by default; 0 for any free one
         :param debug: show tracebacks on error pages; there is no reloader, which would start the consumers twice
@@ -160,6 +164,7 @@ class StreamingApp(Flask):
         """
         if inside():
             return
+        from_environment()
         if debug is not None:
             self.debug = bool(debug)
         try:

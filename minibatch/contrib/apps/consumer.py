@@ -119,7 +119,8 @@ class Consumer:
             asked = time.monotonic() - self._asked
             self._thread.join(max(0.0, (self.grace if grace is None else grace) - asked))
             if self._thread.is_alive():
-                log.warning('consumer %s did not stop in time and is killed; what it was at runs again', self.name)
+                log.warning('consumer %s did not stop in time and is killed; what it was at runs again', self.name,
+                            extra={'consumer': self.name})
                 self.kill()
                 self._thread.join()
 
@@ -144,7 +145,8 @@ class Consumer:
             delay = self.backoff if lived > STEADY else delay
             pause = delay * random.uniform(0.5, 1.0)
             delay = min(delay * 2, self.cap)
-            log.error('consumer %s died (%s); it is started again in %.1f s', self.name, self.error, pause)
+            log.error('consumer %s died (%s); it is started again in %.1f s', self.name, self.error, pause,
+                      extra={'consumer': self.name, 'error': self.error, 'restarts': self.restarts})
             self._set('waiting')
             if not self._stop.wait(pause):
                 self.restarts += 1

@@ -20,6 +20,7 @@ from typing import Any
 from flask import Response, json, request
 
 import minibatch as mb
+from minibatch import tracing
 from minibatch.contrib.apps.bodies import Body, Refusal
 from minibatch.contrib.apps.guard import authorize, tokens_of
 from minibatch.contrib.base import as_document
@@ -108,7 +109,9 @@ class Ingest:
                     self._max_bytes, self._max_messages)
         if name in self._checks:
             body.check(self._checks[name])
-        with self._gate.passing():
+        # Of this request's span, if there is something that makes one; else of that of whoever sent it.
+        came = None if tracing.current() else request.headers.get('traceparent')
+        with self._gate.passing(), tracing.inside(came):
             stream, once = self._stream(name)
             new = self._append(stream, once, key, body)
         content = {'stream': name, 'count': len(body.rows)}

@@ -28,8 +28,8 @@ from werkzeug.wrappers import Response
 import minibatch as mb
 from minibatch.contrib.apps.health import Probe
 
-#: Seconds that a scrape waits for MongoDB; Prometheus waits for ten.
-PATIENCE = 5.0
+#: Seconds that a scrape waits for MongoDB; Prometheus gives up after ten.
+PATIENCE = 3.0
 
 #: Name, figure of ``Stream.status()``, and what it says.
 COUNTERS = (

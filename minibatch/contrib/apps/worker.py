@@ -20,6 +20,8 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
+from minibatch.logs import from_environment
+
 #: What a consumer is started with. Its module search path comes first of all, or it would not find this module.
 BOOT = """
 import pickle, sys
@@ -46,6 +48,7 @@ def main(source: BinaryIO) -> None:
     :param source: standard input
     """
     os.environ[INSIDE] = str(os.getpid())
+    from_environment()
     reports, grace, blob = pickle.load(source)
     os.set_inheritable(reports, False)
     _die_with_parent(source.fileno(), grace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -42,6 +43,7 @@ class Server:
     def __init__(self, url: str, timeout: float) -> None:
         if not isinstance(url, str) or not url:
             raise OptionError(f"url is {url!r}; give one such as 'redis://localhost:6379/0'")
+        _check_escaped(url)
         try:
             self._options = {
                 'socket_connect_timeout': min(timeout, 5.0), 'socket_timeout': timeout, **_parsed(url),
@@ -72,6 +74,22 @@ class Server:
             user = self._options.get('username') or ('the password' if self._options.get('password') else None)
             raise AccessRefused(f'Redis at {self.address} refuses {user or "a connection without a password"}: '
                                 f'{error}; look at the credentials in url, and at what that user may do') from error
+
+
+def _check_escaped(url: str) -> None:
+    """Refuse a password that was cut in two, before pieces of it are taken for a port and a host, and shown as such.
+
+    >>> _check_escaped('redis://ann:p@ssw0rd@cache:6379/0?socket_timeout=1')
+    >>> _check_escaped('redis://ann:p/ssw0rd@cache')
+    Traceback (most recent call last):
+    minibatch.errors.OptionError: url: the user and the password in a URL must be percent-encoded; write ...
+    """
+    scheme, _, rest = url.partition('://')
+    authority, _, tail = rest.partition('/')
+    cut = any(mark in authority for mark in '?#') or re.fullmatch(r'\d*([?].*=.*)?', tail) is None
+    if scheme in ('redis', 'rediss') and '@' in rest and cut and '@' in re.split('[/?#]', rest, maxsplit=1)[-1]:
+        raise OptionError('url: the user and the password in a URL must be percent-encoded; write '
+                          'urllib.parse.quote(password, safe="") for it')
 
 
 def check_key(key: object) -> str:
