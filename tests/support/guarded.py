@@ -80,6 +80,8 @@ class Guarded:
     def prepare(self) -> None:
         """Make the replica set and the users."""
         def initiated() -> bool:
+            assert self.process is not None
+            assert self.process.poll() is None, (self.place / 'log').read_text()[-2000:]
             with suppress(PyMongoError), self.client() as client:  # from this machine, until there is a user
                 client.admin.command('replSetInitiate', {'_id': 'rs0', 'members': [
                     {'_id': 0, 'host': f'127.0.0.1:{self.port}'}]})
@@ -120,7 +122,7 @@ def _certificates(place: Path) -> None:
 def guarded(place: Path) -> Iterator[Guarded]:
     """Start one, in the directory *place*; it ends with the context."""
     _certificates(place)
-    (place / 'key').write_text('shared-by-the-members-of-the-set')
+    (place / 'key').write_text('SharedByTheMembersOfTheSet')
     (place / 'key').chmod(0o600)
     server = Guarded(place, free_port())
     server.start()
