@@ -27,9 +27,11 @@ lint: $(VENV)/installed-dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy --strict minibatch
 
-docs: $(VENV)/installed-dev
-	@$(BIN)/python -m pytest minibatch tests/unit/test_docs.py tests/acceptance/test_readme.py \
-	    tests/acceptance/test_bridge_pages.py tests/acceptance/test_seed.py $(ARGS)
+docs: $(VENV)/installed-docs
+	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
+	@echo 'The site is in build/docs/index.html. Now all programs on its pages are run ...'
+	@$(BIN)/python -m pytest --quiet --numprocesses $(JOBS) --dist loadgroup minibatch tests/unit/test_docs.py \
+	    tests/acceptance/test_readme.py tests/acceptance/test_pages.py tests/acceptance/test_seed.py $(ARGS)
 
 bench: $(VENV)/installed-dev
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from tests.support import brokers, mongod, oracle
+from tests.support import brokers, mongod, oracle, pages
 from tests.support.scripts import Person
 from tests.support.world import World
 
@@ -241,7 +241,8 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say what the fault tests counted."""
+    """Say what the fault tests counted, and how much of the documentation was run."""
+    _code_blocks(terminalreporter)
     if not oracle.judged:
         return
     terminalreporter.section('what the fault tests counted')
@@ -249,3 +250,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for f in fields(oracle.Verdict):
         if f.name != 'examples':
             terminalreporter.write_line(f'{f.name.replace("_", " ")}: {getattr(oracle.total, f.name)}')
+
+
+def _code_blocks(terminalreporter: Any) -> None:
+    passed = [report for report in terminalreporter.stats.get('passed', []) if report.when == 'call']
+    ran = sum(value for report in passed for name, value in report.user_properties if name == 'code blocks')
+    if not ran:
+        return
+    pages.tell(terminalreporter, ran, sum(report.nodeid.startswith('minibatch/') for report in passed))

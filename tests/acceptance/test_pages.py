@@ -2,75 +2,56 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-import sys
-from collections.abc import Iterator
+import importlib.util
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.support.pages import NOT_RUN, ONE_STORY, PAGES, README, ROOT, RUN, Story, blocks, stories
 from tests.support.scripts import Person
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted((ROOT / 'docs').glob('*.md'))
-BLOCK = re.compile(r'^```(?P<kind>python|output|console)\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r'^\$ (?P<command>.*)\n(?P<shown>(?:(?!\$ ).*\n)*)', re.MULTILINE)
+BRIDGES = [page for page in PAGES if page.parent.name == 'bridges']
+#: Addresses in examples, and the fixture whose broker stands in for the server that a reader has there.
+BROKERS = {'localhost:9092': 'kafka', 'mqtt://localhost:1883': 'mqtt', 'redis://localhost:6379/0': 'redis'}
+STORIES = [story for page in PAGES for story in stories(page)]
 
 
-def blocks(page: Path) -> list[tuple[str, str]]:
-    return [(match['kind'], match['text']) for match in BLOCK.finditer(page.read_text(encoding='utf-8'))]
+@pytest.mark.parametrize('page', [pytest.param(page, id=str(page.relative_to(ROOT))) for page in [*PAGES, README]])
+def test_what_can_run_is_run(page: Path) -> None:
+    """A block is of a kind that is run, or of one that is known not to be; no program is without what it prints."""
+    found = blocks(page)
+    assert {each.kind for each in found} - {*RUN, *NOT_RUN} == set()
+    for block, following in zip(found, [*found[1:], None], strict=True):
+        if block.kind == 'python' and page != README:
+            shown = following is not None and following.kind in ('output', 'console')
+            used = any(block.name in each.text for each in found if each.kind == 'console')
+            assert shown or used, f'nobody sees what {block.name} does'
+    for name in ('output', 'console'):
+        assert page == README or not any(each.kind == name for each in found[:1]), 'a page begins with a program'
 
 
-def programs() -> Iterator[object]:
-    """Each program that is followed by what it prints, or by commands that run it."""
-    for page in PAGES:
-        found = blocks(page)
-        for (kind, text), (next_kind, shown) in zip(found, [*found[1:], ('', '')], strict=True):
-            if kind == 'python':
-                name = text.partition('\n')[0].removeprefix('# ')
-                yield pytest.param(name, text, next_kind, shown, id=f'{page.stem}-{name}')
+@pytest.mark.parametrize('page', [pytest.param(page, id=page.stem) for page in BRIDGES if page.stem != 'README'])
+def test_every_page_on_a_bridge_is_in_the_index(page: Path) -> None:
+    assert any(each.kind == 'python' for each in blocks(page))
+    assert f'({page.name})' in (ROOT / 'docs/bridges/README.md').read_text(encoding='utf-8')
 
 
-@pytest.mark.parametrize(('name', 'source', 'kind', 'shown'), list(programs()))
-def test_a_program_prints_what_the_page_shows(person: Person, name: str, source: str, kind: str, shown: str) -> None:
-    assert re.fullmatch(r'\w+\.py', name), 'a program begins with a comment that is the name of a file'
-    if kind == 'output':
-        assert person.run(name, source) == shown
-        return
-    assert kind == 'console', 'a program is followed by what it prints, or by commands that run it'
-    (person.home / name).write_text(source, encoding='utf-8')
-    commands = COMMAND.findall(shown)
-    assert ''.join(f'$ {command}\n{printed}' for command, printed in commands) == shown
-    for number, (command, printed) in enumerate(commands):
-        python, *args = shlex.split(command)
-        if python == 'minibatch':
-            script = person.call([sys.executable, '-m', 'minibatch', *args], f'command{number}')
-            script.process.wait(60)
-            said = script.printed + script.err.read_text(encoding='utf-8')
-            assert without_spaces(said) == Shown(without_spaces(printed)), script.said
-            continue
-        assert python == 'python'
-        script = person.call([sys.executable, *args], f'command{number}')
-        if 'worker' in args:  # which would go on for ever
-            script.wait_until(lambda script=script, printed=printed: len(script.printed) >= len(printed))
-            script.interrupt()
-        assert without_ages(script.end()) == without_ages(printed)
-
-
-def without_ages(text: str) -> str:
-    return re.sub(r'\d+\.\d s *', '', text)
-
-
-def without_spaces(text: str) -> str:
-    """Without those at the ends of lines."""
-    return re.sub(r' +$', '', text, flags=re.MULTILINE)
-
-
-class Shown(str):
-    """What a page shows, in which ``...`` stands for any part of a line."""
-
-    def __eq__(self, other: object) -> bool:
-        return re.fullmatch('.*'.join(map(re.escape, self.split('...'))), str(other)) is not None
-
-    __hash__ = str.__hash__
+@pytest.mark.parametrize('story', [pytest.param(each, id=each.name) for each in STORIES])
+def test_a_page_shows_what_happens(request: pytest.FixtureRequest, story: Story,
+                                   record_property: Callable[[str, object], None]) -> None:
+    for imported in story.imports():
+        if importlib.util.find_spec(imported) is None and not any(
+                f'{imported}.py' == each.name for each in story.blocks):
+            pytest.skip(f'{imported} is not installed')
+    if '$ curl' in story and shutil.which('curl') is None:
+        pytest.skip('curl is not installed')
+    run = story
+    for address, fixture in BROKERS.items():
+        if address in story:
+            run = run.with_text(address, request.getfixturevalue(fixture).url)
+    embedded = ONE_STORY in story.page.read_text(encoding='utf-8')
+    person: Person = request.getfixturevalue('newcomer' if embedded else 'person')
+    run.run(person)
+    record_property('code blocks', len(story.blocks))

@@ -29,7 +29,7 @@ def test_every_example_is_run() -> None:
     assert set(EXAMPLES) == {'producer.py', 'consumer.py', 'app.py', *PLAIN}
 
 
-def test_quick_start(newcomer: Person) -> None:
+def test_quick_start(newcomer: Person, record_property: Callable[[str, object], None]) -> None:
     """Produce first, consume later, on the embedded MongoDB, which is gone in between and afterwards."""
     newcomer.run('producer.py', EXAMPLES['producer.py'][0])
     wait_until(lambda: not newcomer.processes(), 60, what='the embedded server to end with its last client')
@@ -38,20 +38,23 @@ def test_quick_start(newcomer: Person) -> None:
     consumer.wait_until(lambda: len(consumer.lines) == len(output.splitlines()))
     consumer.interrupt()
     consumer.end()
+    record_property('code blocks', 3)
     assert sorted(consumer.lines) == sorted(output.splitlines())
     wait_until(lambda: not newcomer.processes(), 60, what='the embedded server to end with its last client')
 
 
 @pytest.mark.parametrize('name', PLAIN)
-def test_an_example_prints_what_the_page_shows(person: Person, name: str) -> None:
+def test_an_example_prints_what_the_page_shows(person: Person, name: str,
+                                               record_property: Callable[[str, object], None]) -> None:
     source, output = EXAMPLES[name]
     printed = person.run(name, source)
     in_order = PLAIN[name]
+    record_property('code blocks', 2)
     assert in_order(printed.splitlines()) == in_order(output.splitlines())
 
 
 @pytest.mark.xdist_group('port 5000')
-def test_streaming_app(person: Person) -> None:
+def test_streaming_app(person: Person, record_property: Callable[[str, object], None]) -> None:
     """The app answers, consumes what its route appended, and says so on the pages that the README names."""
     need_port(5000)
     app = person.start('app.py', EXAMPLES['app.py'][0])
@@ -63,3 +66,4 @@ def test_streaming_app(person: Person) -> None:
     app.interrupt()
     app.end()
     wait_until(lambda: not person.processes(), 60, what='the consumer to end')
+    record_property('code blocks', 1)

@@ -55,3 +55,15 @@ def test_every_point_of_the_protocol_is_explained() -> None:
     page = (ROOT / 'docs/design/protocol.md').read_text(encoding='utf-8')
     explained = set(re.findall(r'^\| `([\w-]+:[\w-]+)` \|', page, flags=re.MULTILINE))
     assert explained == reached
+
+
+def test_every_test_that_holds_a_guarantee_is_there() -> None:
+    """``docs/guarantees.md`` names tests as ``path::name``."""
+    page = (ROOT / 'docs/guarantees.md').read_text(encoding='utf-8')
+    named = re.findall(r'`(tests/[\w/]+\.py)::(\w+)`', page)
+    assert len(named) > 30
+    missing = [(path, name) for path, name in named
+               if not re.search(rf'^def {name}\(', (ROOT / path).read_text(encoding='utf-8'), re.MULTILINE)]
+    assert missing == []
+    rows = [line for line in page.splitlines() if line.startswith('| ')][2:]
+    assert [row for row in rows if '`tests/' not in row] == []
