@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pygments.lexers.special import TextLexer
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
-
 
 project = 'minibatch'
 author = 'The minibatch authors'
@@ -96,3 +97,4 @@ def read(app: Any, name: str, source: list[str]) -> None:
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect('source-read', read)
+    app.add_lexer('mermaid', TextLexer)  # drawn where the code is; here its text can be read

@@ -79,7 +79,7 @@ def database(start: datetime = START) -> Iterator[Scratch]:
     with chosen(url) as connection:
         _clock.advance((start - _clock.now()).total_seconds())
         connection.clock = _clock
-        _sweep(connection.client)
+        _sweep(connection.client, url)
         _empty(connection.db)
         _open = Scratch(url, _clock, connection.db)
         try:
@@ -116,7 +116,7 @@ def _url() -> str:
         raise OptionError(f'{VARIABLE}: {error}') from None
 
 
-def _sweep(client: Any) -> None:
+def _sweep(client: Any, url: str) -> None:
     """Remove the databases of processes that are no more; once in each process."""
     global _used
     if _used is None:
@@ -124,7 +124,7 @@ def _sweep(client: Any) -> None:
             pid = name.removeprefix(_PREFIX)
             if name != pid and pid.isdigit() and not _lives(int(pid)):
                 client.drop_database(name)
-    _used = _url()
+    _used = url
 
 
 def _lives(pid: int) -> bool:
