@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
+import psutil
 from pymongo import MongoClient
 
 from benchmarks.drain import drain
 from benchmarks.engines import MINIBATCH_DB, PROCESS, database_url
 from benchmarks.figures import MINIBATCH, Figures, TrialFailed, progress
 
-PART, UNIT, SECONDS = 'page', 'msg/s', 's'
+PART, UNIT, SECONDS, LOAD = 'page', 'msg/s', 's', '% of a CPU'
 UP = 'from the first request to figures on the page'
 PAGES = 5
 SIZE = 1_000
@@ -38,14 +39,18 @@ def run(figures: Figures, server: str, client: MongoClient[dict[str, Any]], *, m
                 if case == NONE:
                     rate = drain(PROCESS, server, client, SIZE, messages, 1).rate
                 else:
-                    with app(server) as port:
+                    with app(server) as (port, process):
                         up = page_up(port)
                         figures.add(PART, UP, MINIBATCH, SECONDS, up)
                         progress(f'{PART}, {UP} [{rep + 1}]: {up:.3f} {SECONDS}')
                         with pages(port) as seen:
+                            began, used = time.monotonic(), cpu(process)
                             rate = drain(PROCESS, server, client, SIZE, messages, 1).rate
-                            if min(seen) < 2:
-                                raise TrialFailed('a page saw nothing')
+                            load = 100 * (cpu(process) - used) / (time.monotonic() - began)
+                        if min(seen) < 2:
+                            raise TrialFailed('a page saw nothing')
+                        figures.add(PART, OPEN, 'the app itself', LOAD, load)
+                        progress(f'{PART}, the app itself [{rep + 1}]: {load:.2f} {LOAD}')
                 figures.add(PART, case, MINIBATCH, UNIT, rate)
                 progress(f'{PART}, {case} [{rep + 1}]: {rate:,.0f} {UNIT}')
 
@@ -61,8 +66,8 @@ def _serve(url: str, port: Any, stop: Any) -> None:
 
 
 @contextmanager
-def app(server: str) -> Iterator[int]:
-    """An app in a process of its own; its port."""
+def app(server: str) -> Iterator[tuple[int, psutil.Process]]:
+    """An app in a process of its own; its port, and the process."""
     port, stop = _spawn.Value('i', 0), _spawn.Event()
     process = _spawn.Process(target=_serve, args=(database_url(server, MINIBATCH_DB), port, stop))
     process.start()
@@ -72,11 +77,17 @@ def app(server: str) -> Iterator[int]:
             if time.monotonic() > until or not process.is_alive():
                 raise TrialFailed('the app did not start')
             time.sleep(0.001)
-        yield int(port.value)
+        yield int(port.value), psutil.Process(process.pid)
     finally:
         stop.set()
         process.join(LIMIT)
         process.kill()
+
+
+def cpu(process: psutil.Process) -> float:
+    """The processor time that it has used, in seconds."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def page_up(port: int) -> float:
