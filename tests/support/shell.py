@@ -6,11 +6,14 @@ child has its own standard streams, environment, directory and exit code, as if 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,28 +58,34 @@ class Shell:
             [sys.executable, '-m', 'tests.support.shell'], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env={**os.environ, 'PYTHONPATH': str(ROOT)}, text=True, preexec_fn=die_with_parent)
 
-    def __call__(self, *args: str, stdin: str | bytes = '', **env: str) -> Result:
+    def __call__(self, *args: str, stdin: str | bytes = '', terminal: str | None = None, **env: str) -> Result:
         """``minibatch ARGS``, in the shell's directory.
 
         :param stdin: what it reads
+        :param terminal: where its errors go, instead of to the result
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         given = self.directory / 'stdin'
         given.write_bytes(stdin.encode() if isinstance(stdin, str) else stdin)
         out, err = self.directory / 'stdout', self.directory / 'stderr'
-        request = {'args': args, 'in': str(given), 'out': str(out), 'err': str(err), 'cwd': str(self.directory),
-                   'env': {**self.env, **env}}
+        err.write_bytes(b'')
+        request = {'args': args, 'in': str(given), 'out': str(out), 'err': terminal or str(err),
+                   'cwd': str(self.directory), 'env': {**self.env, **env}}
         self._process.stdin.write(json.dumps(request) + '\n')
         self._process.stdin.flush()
         code = json.loads(self._process.stdout.readline())
         return Result(code, out.read_text(), err.read_text())
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
-        """The same with a process that has to import everything, and that goes on."""
+    def start(self, *args: str, terminal: str | None = None, **env: str) -> subprocess.Popen[str]:
+        """The same with a process that has to import everything, and that goes on.
+
+        :param terminal: where its output goes, instead of to a pipe
+        """
+        out = subprocess.PIPE if terminal is None else os.open(terminal, os.O_WRONLY | os.O_NOCTTY)
         return subprocess.Popen([sys.executable, '-m', 'minibatch', *args], cwd=self.directory, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-                                env={**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHONUNBUFFERED': '1', **self.env},
+                                stdout=out, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                                env={**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHONUNBUFFERED': '1', **self.env, **env},
                                 preexec_fn=die_with_parent, start_new_session=True)
 
     def close(self) -> None:
@@ -85,6 +94,24 @@ class Shell:
         self._process.stdin.close()
         self._process.wait(10)
         self._process.stdout.close()
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[tuple[str, Callable[[], str]]]:
+    """A terminal: the name of its file, and what it has shown so far."""
+    master, slave = os.openpty()
+    shown = bytearray()
+
+    def seen() -> str:
+        while select.select([master], [], [], 0)[0]:
+            shown.extend(os.read(master, 1 << 16))
+        return shown.decode(errors='replace')
+
+    try:
+        yield os.ttyname(slave), seen
+    finally:
+        os.close(master)
+        os.close(slave)
 
 
 def _serve() -> None:
