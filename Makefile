@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 # Tests that run at the same time. Most of them wait for servers and leases, so more than there are processors.
-JOBS ?= 5
+JOBS ?= 4
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input

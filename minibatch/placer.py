@@ -81,7 +81,7 @@ class Placer:
         self._inbox = Inbox(self.store, self.stream)
         # The watermark is that of who had read up to here: before that nothing can be known to be complete.
         self._read_up_to = bytes(watermark.get('read') or b'')
-        self._unseen: list[Event] = []
+        self._unseen: list[tuple[bytes, list[Event]]] = []
         self._letters = Letters(self.placing, self.stream, self._inbox)
         self._noted: Any = None
         self._fresh = False
@@ -185,14 +185,17 @@ class Placer:
 
         Within a second ids say nothing of the order in which several producers appended.
         """
-        if not whole and self._inbox.last:
-            second = self._inbox.last[:4]
-            events = self._unseen + events
-            self._unseen = [each for each in events if each.id[:4] >= second]
-            events = [each for each in events if each.id[:4] < second]
-        elif self._unseen:
-            events, self._unseen = self._unseen + events, []
-        self._tracks.see(events)
+        second = self._inbox.last[:4]  # none of these messages has a later one
+        self._unseen.append((second, events))
+        if whole or not second:
+            ready, self._unseen = self._unseen, []
+        elif self._unseen[0][0] == second:
+            return
+        else:
+            ready = [one for one in self._unseen if one[0] < second]
+            self._unseen = [one for one in self._unseen if one[0] == second]
+        for _, each in ready:
+            self._tracks.see(each)
 
     # -- cutting
 

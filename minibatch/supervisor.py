@@ -76,6 +76,9 @@ class Supervisor:
         self.lock = os.open(self.home / 'supervisor.lock', os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + STOP_TIMEOUT
         while not _taken(self.lock):
+            if other := self._other():  # its client was killed before this one could learn of it
+                ready(other)
+                return
             if time.monotonic() > deadline:
                 raise StartFailed('another one is there, and does not say where its server is')
             time.sleep(0.01)
@@ -100,6 +103,15 @@ class Supervisor:
             self._stop()
             self._remove('stop')
             self._remove('pinned')
+
+    def _other(self) -> dict[str, Any] | None:
+        """Where the server of the supervisor is that was quicker, once it says so."""
+        with contextlib.suppress(OSError, ValueError):
+            state: dict[str, Any] = json.loads((self.home / 'server.json').read_text())
+            if not (self.home / 'stop').exists():
+                os.kill(state['supervisor'], 0)  # else it is what one has left that was killed
+                return state
+        return None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True

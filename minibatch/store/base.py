@@ -41,7 +41,8 @@ PASSING = frozenset({6, 7, 24, 50, 89, 91, 112, 134, 175, 189, 225, 237, 244, 25
 
 #: How long the first look at a database goes on while it elects a primary, in seconds.
 START_PATIENCE = 10.0
-#: Server error: a document with this key is there.
+#: Server errors: another write came in between; a document with this key is there.
+CONFLICT = 112
 DUPLICATE = 11000
 
 
@@ -52,6 +53,11 @@ def passing(error: PyMongoError) -> bool:
     if isinstance(error, (OperationFailure, WriteConcernError)) and error.code in PASSING:
         return True
     return error.has_error_label('TransientTransactionError') or error.has_error_label('RetryableWriteError')
+
+
+def conflicted(error: BaseException) -> bool:
+    """Whether a verb failed since somebody wrote the same document in the same moment: it can be repeated at once."""
+    return getattr(error.__cause__, 'code', None) == CONFLICT
 
 
 def reason(error: PyMongoError) -> str:

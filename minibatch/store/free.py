@@ -117,7 +117,8 @@ def messages(found: Sequence[bytes]) -> list[Message]:
         read = []
         for doc in found:
             end = _AT + length(doc, _AT)[0]  # a NUL follows, or the field ``held``
-            read.append(Message(doc[9:21], time(doc, 30)[0] * _MILLISECOND, doc[_AT:end], len(doc) > end + 1))
+            read.append(tuple.__new__(Message, (  # as Message(...), in half the time
+                doc[9:21], time(doc, 30)[0] * _MILLISECOND, doc[_AT:end], len(doc) > end + 1)))
         return read
     others: list[Message] = []
     for each in found:

@@ -305,7 +305,10 @@ def window_id(stream: str, part: Part, seq: int) -> str:
 
 
 def _these(stream: str, ids: Sequence[bytes]) -> Document:
-    return free(stream) | {'_id': {'$in': [id_of(each) for each in sorted(ids)]}}
+    ids = sorted(ids)
+    if all(len(each) == 12 for each in ids):
+        return free(stream) | {'_id': raw.among(ids)}
+    return free(stream) | {'_id': {'$in': [id_of(each) for each in ids]}}
 
 
 def _of_keys(stream: str) -> Document:

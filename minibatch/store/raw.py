@@ -27,6 +27,7 @@ TIME = Struct('<q')
 _ID, _CREATED, _DATA = b'\x07_id\x00', b'\x09created\x00', b'\x03data\x00'
 _ARRAY = 4
 _names: list[bytes] = []
+_id_names: list[bytes] = []
 
 
 class Packed:
@@ -135,4 +136,18 @@ def with_data(document: Document, blobs: Sequence[bytes]) -> RawBSONDocument:
     array = b''.join([part for pair in zip(_names, blobs) for part in pair])  # noqa: B905 (as many names as needed)
     head = bson.encode(document, codec_options=CODEC)[4:-1]
     body = b''.join((head, b'\x04data\x00', LENGTH.pack(len(array) + 5), array, b'\x00\x00'))
+    return RawBSONDocument(LENGTH.pack(len(body) + 4) + body)
+
+
+def among(ids: Sequence[bytes]) -> RawBSONDocument:
+    """The condition that something is one of these ObjectIds, given as their 12 bytes.
+
+    >>> from bson import ObjectId
+    >>> dict(among([b'x' * 12])) == {'$in': [ObjectId(b'x' * 12)]}
+    True
+    """
+    for at in range(len(_id_names), len(ids)):
+        _id_names.append(b'\x07%d\x00' % at)
+    array = b''.join([part for pair in zip(_id_names, ids) for part in pair])  # noqa: B905 (as many names as needed)
+    body = b''.join((b'\x04$in\x00', LENGTH.pack(len(array) + 5), array, b'\x00\x00'))
     return RawBSONDocument(LENGTH.pack(len(body) + 4) + body)

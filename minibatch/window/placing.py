@@ -72,7 +72,8 @@ class Placing:
         if self.when is not None:
             closes = bool(_called(self.when, data, 'when'))
         right = self.right is not None and bool(_called(self.right, data, 'right'))
-        return Event(time, id_, created, key, slot, size, closes, right, held)
+        # As Event(...), in half the time.
+        return tuple.__new__(Event, (time, id_, created, key, slot, size, closes, right, held))
 
     def _time(self, data: Any) -> int:
         assert self.time is not None

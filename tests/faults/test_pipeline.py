@@ -33,7 +33,7 @@ def test_killed_between_two_streams(world: World, point: str, nth: int) -> None:
 def test_killed_in_a_join(world: World, point: str) -> None:
     """Messages of both sides wait in the stream; which of them have met is known after a crash, too."""
     world.append(120)
-    # All are in the stream of the join then, and some have met.
+    # All are in the stream of the join then, and wait there until event time has passed them.
     joining(mb.stream(world.stream, url=world.url)).run(blocking=False, executor='inline')
     world.pipeline('joining', at=[at(point)]).wait_killed()
     world.pipeline('joining')

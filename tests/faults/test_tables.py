@@ -48,7 +48,7 @@ def test_consumers_killed_at_random_count_exactly(world: World, keys: int, n: in
         return total >= n
 
     next_at = time.monotonic()
-    world.patiently(all_counted, 60, 'all to be counted')
+    world.patiently(all_counted, 150, 'all to be counted')
     world.wait_drained()
     print(f'{kills} killed')
     assert counted(world) == {'all': n, **dict.fromkeys(range(keys), n // keys)}

@@ -20,7 +20,7 @@ def last_digit(message: dict[str, Any]) -> str:
 def joining(stream: Stream) -> Pipeline:
     """Both sides of a join come from one stream: the numbers below 80, and those from 40 on."""
     left, right = stream.branch(left=lambda message: number(message) < 80, right=lambda message: number(message) >= 40)
-    return left.join(right, on=number, within=0.2, time=at, lateness=0, how='outer', name='both').to('out')
+    return left.join(right, on=number, within=0.2, time=at, lateness=3, how='outer', name='both').to('out')
 
 
 def number(message: dict[str, Any]) -> int:

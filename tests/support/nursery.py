@@ -75,6 +75,7 @@ class Nursery:
             if 'code' in news:
                 self._ended[news['pid']] = news['code']
             else:
+                self._ended.pop(news['pid'], None)  # of a former one: numbers come around again
                 self._started.append(news['pid'])
 
 

@@ -180,6 +180,13 @@ def test_a_client_killed_while_it_starts_the_server_leaves_nothing(home: Path) -
     assert is_up(home)
 
 
+def test_a_second_supervisor_says_where_the_first_ones_server_is(home: Path) -> None:
+    """As if the client that started the first one had been killed before anybody could know of it."""
+    url = embedded.ensure(embedded.url_of(home))
+    assert embedded._start(home)['url'] == url
+    assert is_up(home)
+
+
 def test_ctrl_c_in_the_terminal_does_not_reach_the_server(home: Path) -> None:
     user = subprocess.Popen(
         [sys.executable, '-c', CLIENT, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,

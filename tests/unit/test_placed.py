@@ -419,3 +419,26 @@ def test_killed_at_any_step_each_message_is_in_its_window_once(
             tuple(each['n'] for each in window))
     assert {window: list(each) for window, each in got.items()} == {
         window: [tuple(n for _, n in sorted(events))] for window, events in wanted.items()}
+
+
+def test_a_hundred_thousand_keys(stream: mb.Stream, consumer: Consumer) -> None:
+    """Each has an open window; those that are over are cut, and the next consumer finds the others."""
+    stream.extend({'who': n} for n in range(100_000))
+    assert consumer.run(size=2, key='who') == []
+    stream.extend({'who': n, 'n': n} for n in (0, 50_000, 99_999))
+    consumer.start(size=2, key='who').run(blocking=False)
+    assert sorted((window.key, window.data[1]['n']) for window in consumer.windows) == [
+        (0, 0), (50_000, 50_000), (99_999, 99_999)]
+    assert stream.buffer().count() == 99_997
+
+
+def test_a_window_that_is_open_for_a_month(stream: mb.Stream, consumer: Consumer) -> None:
+    day = 86_400
+    options = {'interval': 30 * day, 'time': 'ts', 'key': 'who', 'lateness': 7 * day}
+    for n in range(37):
+        stream.extend([{'n': n, 'ts': n * day, 'who': 'ann'}])
+        assert consumer.run(**options) == [], 'each day by another consumer'
+    stream.extend([{'n': 37, 'ts': 37 * day, 'who': 'ann'}])
+    assert consumer.run(**options) == [('ann', list(range(30)))]
+    window, = consumer.windows
+    assert (window.end - window.start) == timedelta(days=30)

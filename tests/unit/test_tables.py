@@ -352,6 +352,20 @@ class TestInAWindow:
         assert len(runs) == 3
         assert counts['n'] == 33
 
+    def test_a_value_that_mongodb_cannot_hold(self, consume: Consumed, counts: Table) -> None:
+        counts['text'] = 'as it was'
+        with pytest.raises(mb.TableError, match=r'takes more than 16,760,832 bytes.*nothing was written'):
+            counts['text'] = 'x' * 17_000_000
+
+        def work(window: Any) -> None:
+            counts['n'] += 1
+            counts['text'] = 'x' * (17_000_000 if window.data[0]['n'] == 0 else 10)
+
+        consume(work, 2)
+        assert 'takes more than 16,760,832 bytes' in consume.errors()[0]
+        assert len(consume.errors()) == 1
+        assert dict(counts) == {'n': 1, 'text': 'x' * 10}
+
     def test_a_sink_gets_nothing_of_a_run_that_does_not_count(self, consume: Consumed, counts: Table, url: str) -> None:
         results: list[Any] = []
         runs: list[int] = []

@@ -36,6 +36,9 @@ HANDOVER = 2.0
 COMMIT_EVERY = 1.0
 #: Seconds without any connection after which that is an outage.
 OUTAGE = 1.0
+#: Seconds without any partition, after a connection broke off, before it joins the group anew: a broker that came back
+#: without the group or the topic may have left us a member that is given nothing.
+REJOIN = 8.0
 #: Seconds without any of the topics after which somebody should hear of it.
 MISSING = 5.0
 #: Seconds that a request to Kafka may take, in tries of so many milliseconds, so that a cancel is noticed.
@@ -106,6 +109,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         self._seen = time.monotonic()
         self._since = 0.0
         self._missing_at = time.monotonic() + MISSING
+        self._was_up = False
+        self._rejoin_at = float('inf')
 
     def run(self, up: Callable[[], None]) -> None:
         """Read until cancelled.
@@ -320,6 +325,7 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
     def _look(self, busy: bool) -> None:
         """Notice an outage, which kafka-python waits out by itself without raising anything; and missing topics."""
         now = time.monotonic()
+        self._rejoin(now)
         if busy or self._link.up or (not self._since and (self._held or not self._parts)):
             self._seen = now
             if self._since:
@@ -338,6 +344,18 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             if missing or 'pattern' in self._reading.subscription:
                 log.warning('%s: there is no topic %s; it is read as soon as there is', self._who,
                             ', '.join(map(repr, sorted(missing))) or 'that the pattern matches')
+
+
+    def _rejoin(self, now: float) -> None:
+        """Begin anew if a broker that was away has no partition for us any more."""
+        if self._parts or self._fresh:
+            self._rejoin_at = float('inf')
+        if self._link.up:
+            self._was_up = True
+        elif self._was_up:
+            self._rejoin_at = now + REJOIN
+        if now > self._rejoin_at:
+            raise errors.KafkaConnectionError('it came back and gave out no partitions')
 
 
 def _part(partition: TopicPartition) -> str:
