@@ -8,11 +8,12 @@ from typing import Any
 from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
 
+from minibatch.alive import gone, mark
 from minibatch.clock import EPOCH
 from minibatch.errors import LeaseLost
 from minibatch.points import reached
 from minibatch.store.base import Base, in_seconds, verb
-from minibatch.store.schema import LIGHT
+from minibatch.store.schema import LIGHT, Document
 
 
 class Lead(Base):
@@ -20,25 +21,28 @@ class Lead(Base):
 
     @verb
     def lead(self, stream: str, owner: str, ttl: float, lsid: Any = None) -> bool:
-        """Take the lease if it is free or has run out.
+        """Take the lease if it is free, has run out, or was held by a process of this machine that has ended.
 
         A predecessor that died in the middle of a transaction still holds the locks of what it touched, so its
-        session is ended first; its open cut is then undone by the server.
+        session is ended first; its open cut is then undone by the server. Without a session nobody could end what the
+        server still does for the dead one, so its lease is waited for.
 
         :param owner: who asks; a new name for each start of a consumer
         :param ttl: seconds until the lease runs out unless it is renewed
         :param lsid: id of the server session in which *owner* will cut
         :return: whether *owner* leads now
         """
-        over = {'$expr': {'$lte': [{'$ifNull': ['$lease.until', EPOCH]}, '$$NOW']}}
-        doc = self.streams.find_one({'_id': stream, **over}, {'lease': 1})
-        if doc is None:
+        over: Document = {'$lte': [{'$ifNull': ['$lease.until', EPOCH]}, '$$NOW']}
+        found = list(self.streams.aggregate([{'$match': {'_id': stream}}, {'$project': {'lease': 1, 'over': over}}]))
+        last = found[0].get('lease') or {} if found else {}
+        dead = bool(last.get('lsid')) and gone(last.get('process'))
+        if not found or not (found[0]['over'] or dead):
             return False
-        last = doc.get('lease') or {}
         if last.get('lsid') and last.get('owner') != owner:
             self.kill_sessions([last['lsid']])
-        lease = {'owner': owner, 'until': in_seconds(ttl), 'lsid': {'$literal': lsid}}
-        taken = self.streams.find_one_and_update({'_id': stream, **over}, [{'$set': {'lease': lease}}], {'_id': 1})
+        lease = {'owner': owner, 'until': in_seconds(ttl), 'lsid': {'$literal': lsid}, 'process': {'$literal': mark()}}
+        free = {'lease.owner': last['owner']} if dead else {'$expr': over}
+        taken = self.streams.find_one_and_update({'_id': stream, **free}, [{'$set': {'lease': lease}}], {'_id': 1})
         if taken is not None:
             reached('lead:taken')
         return taken is not None

@@ -26,8 +26,8 @@ TIME = Struct('<q')
 #: How a message begins whose ``_id`` is an ObjectId and that has ``created`` and ``data``, in this order.
 _ID, _CREATED, _DATA = b'\x07_id\x00', b'\x09created\x00', b'\x03data\x00'
 _ARRAY = 4
-_names: list[bytes] = []
-_id_names: list[bytes] = []
+_OBJECT_ID, _DOCUMENT = 7, 3
+_names: dict[int, list[bytes]] = {_OBJECT_ID: [], _DOCUMENT: []}
 
 
 class Packed:
@@ -131,12 +131,7 @@ def with_data(document: Document, blobs: Sequence[bytes]) -> RawBSONDocument:
     >>> with_data({'_id': 1}, [bson.encode({'n': 1})])['data'][0]['n']
     1
     """
-    while len(_names) < len(blobs):
-        _names.append(b'\x03%d\x00' % len(_names))
-    array = b''.join([part for pair in zip(_names, blobs) for part in pair])  # noqa: B905 (as many names as needed)
-    head = bson.encode(document, codec_options=CODEC)[4:-1]
-    body = b''.join((head, b'\x04data\x00', LENGTH.pack(len(array) + 5), array, b'\x00\x00'))
-    return RawBSONDocument(LENGTH.pack(len(body) + 4) + body)
+    return _with_array(bson.encode(document, codec_options=CODEC)[4:-1], b'data', _DOCUMENT, blobs)
 
 
 def among(ids: Sequence[bytes]) -> RawBSONDocument:
@@ -146,8 +141,14 @@ def among(ids: Sequence[bytes]) -> RawBSONDocument:
     >>> dict(among([b'x' * 12])) == {'$in': [ObjectId(b'x' * 12)]}
     True
     """
-    for at in range(len(_id_names), len(ids)):
-        _id_names.append(b'\x07%d\x00' % at)
-    array = b''.join([part for pair in zip(_id_names, ids) for part in pair])  # noqa: B905 (as many names as needed)
-    body = b''.join((b'\x04$in\x00', LENGTH.pack(len(array) + 5), array, b'\x00\x00'))
+    return _with_array(b'', b'$in', _OBJECT_ID, ids)
+
+
+def _with_array(head: bytes, name: bytes, kind: int, values: Sequence[bytes]) -> RawBSONDocument:
+    """A document of the elements in *head* and an array of values of one kind."""
+    names = _names[kind]
+    while len(names) < len(values):
+        names.append(b'%c%d\x00' % (kind, len(names)))
+    array = b''.join([part for pair in zip(names, values) for part in pair])  # noqa: B905 (as many names as needed)
+    body = b''.join((head, b'\x04', name, b'\x00', LENGTH.pack(len(array) + 5), array, b'\x00\x00'))
     return RawBSONDocument(LENGTH.pack(len(body) + 4) + body)

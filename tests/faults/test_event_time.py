@@ -8,15 +8,23 @@ from datetime import datetime, timezone
 import pytest
 
 import minibatch as mb
+from minibatch import alive
 from minibatch.clock import SECOND, micros
 from tests.support.mongod import Deployment
 from tests.support.world import World
 
 
+@pytest.mark.parametrize('lease', [
+    None, pytest.param(15, marks=pytest.mark.skipif(alive.mark() is None, reason='this system has no /proc'))])
 @pytest.mark.parametrize('options', [{'interval': 5}, {'gap': 5}], ids=['tumbling', 'session'])
 def test_a_window_is_over_on_time_after_a_crash_of_everything(
-        world_solo: World, solo: Deployment, options: dict[str, int]) -> None:
-    """No message comes any more; consumer and database are killed while the window is open, and start again."""
+        world_solo: World, solo: Deployment, options: dict[str, int], lease: int | None) -> None:
+    """No message comes any more; consumer and database are killed while the window is open, and start again.
+
+    With the lease that consumers have by default, the next one leads because it sees that the process has ended.
+    """
+    if lease is not None:
+        options = {**options, 'lease': lease}
     world = world_solo
     now = time.time()
     begin = micros(datetime.fromtimestamp(now, timezone.utc).replace(tzinfo=None)) / SECOND

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from datetime import timedelta
 
 import pytest
 
+from minibatch.alive import mark
 from minibatch.errors import LeaseLost
 from tests.store.bench import OWNER, STREAM, Bench
 
@@ -101,3 +104,29 @@ def test_allocating_renews_the_lease(marked: Bench) -> None:
     marked.expire_lead()
     marked.store.allocate(STREAM, OWNER, 1, 60)
     assert not marked.store.lead(STREAM, 'b', 60)
+
+
+LEADER = """\
+import sys, time
+from minibatch.connection import connect
+from minibatch.store import Store
+store = Store(connect(sys.argv[1]))
+with store.db.client.start_session() as session:
+    print(store.lead(sys.argv[2], 'other', 60, dict(session.session_id) if sys.argv[3] else None), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(mark() is None, reason='this system has no /proc')
+@pytest.mark.parametrize('session', ['session', ''])
+def test_the_lead_of_a_process_that_was_killed(moved: Bench, session: str) -> None:
+    """It is free at once; but only if what the server still does for the dead process can be ended."""
+    moved.expire_lead()
+    with subprocess.Popen([sys.executable, '-c', LEADER, moved.store.connection.url, STREAM, session],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == 'True\n'
+        assert not moved.store.lead(STREAM, 'b', 60)
+        other.kill()
+    assert moved.store.lead(STREAM, 'b', 60) == bool(session)
+    assert not moved.store.lead(STREAM, 'c', 60)

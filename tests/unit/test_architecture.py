@@ -22,7 +22,7 @@ MOST_LINES = 400
 #: From the ground up. A module imports from its own layer and from those before it.
 LAYERS = (
     ('errors', 'states', 'clock', 'points', 'order', 'ids', 'refused', 'coerce', 'convert', 'frames', 'scope',
-     'outcome', 'supervisor', 'measures', 'linger', 'logs', 'tracing'),
+     'outcome', 'supervisor', 'alive', 'measures', 'linger', 'logs', 'tracing'),
     ('embedded', 'urls', 'diagnosis', 'client'),
     ('connection',),
     ('store',),

@@ -322,13 +322,16 @@ def test_one_window_of_a_key_after_another(stream: mb.Stream, url: str) -> None:
     done: dict[str, list[int]] = defaultdict(list)
     together: list[int] = []
     failed: set[int] = set()
+    met = threading.Event()
 
     def work(window: mb.Batch) -> None:
         if window.key in running:
             overlaps.append(window.key)
         running.add(window.key)
         together.append(len(running))
-        time.sleep(0.005)
+        if len(running) > 1:
+            met.set()
+        met.wait(5)  # the first one, until one of another key runs as well
         running.discard(window.key)
         if window.data[0]['n'] % 5 == 0 and window.data[0]['n'] not in failed:
             failed.add(window.data[0]['n'])

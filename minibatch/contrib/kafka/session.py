@@ -345,7 +345,6 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
                 log.warning('%s: there is no topic %s; it is read as soon as there is', self._who,
                             ', '.join(map(repr, sorted(missing))) or 'that the pattern matches')
 
-
     def _rejoin(self, now: float) -> None:
         """Begin anew if a broker that was away has no partition for us any more."""
         if self._parts or self._fresh:
