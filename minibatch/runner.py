@@ -382,7 +382,7 @@ class Runner:
         self._stop_at = self._stop_at or time.monotonic()
         housekeeper.remove(self.upkeep)
         for step in (lambda: self.store.release(self._all_handed()), self.upkeep.flush_counts,
-                     lambda: self.store.leave(self.id)):
+                     self.upkeep.leave):
             self._leave(step)
         if self._own_executor:
             self.executor.shutdown(wait=not kill, kill=kill)
