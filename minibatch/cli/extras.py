@@ -13,6 +13,7 @@ EXTRAS: dict[str, dict[str, str]] = {
     'cli': {'click': '8.1', 'rich': '13.7'},
     'otel': {'opentelemetry-api': '1.24'},
     'demo': {'psutil': '5.9'},
+    'testing': {'pytest': '8.2'},
     'kafka': {'kafka-python': '3.0'},
     'mqtt': {'paho-mqtt': '2.0'},
     'redis': {'redis': '5.0'},
