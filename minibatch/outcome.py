@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import os
 import pickle
 import sys
 import threading
@@ -33,7 +34,9 @@ Function = Callable[[Any], Any]
 #: A window document keeps the text of every failed attempt, so one text must not fill it.
 LONGEST_ERROR, LONGEST_TRACEBACK = 2_000, 20_000
 
-_OURS = {__file__, str(Path(asyncio.__file__).parent)}
+#: What calls a function, and all that is not the user's.
+_CALLERS = (__file__, str(Path(__file__).with_name('wrapped.py')), f'{Path(asyncio.__file__).parent}{os.sep}')
+_OURS = (*_CALLERS, f'{Path(__file__).parent}{os.sep}')
 _local = threading.local()
 
 
@@ -204,10 +207,12 @@ def wait_for(coroutine: Any) -> Any:
 
 
 def _users_frames(tb: TracebackType | None) -> TracebackType | None:
-    while tb is not None:
-        code = tb.tb_frame.f_code.co_filename
-        if code not in _OURS and str(Path(code).parent) not in _OURS:
-            break
+    # What was raised in a part of ours, such as an operator or a sink, is told from there on.
+    return _past(tb, _OURS) or _past(tb, _CALLERS)
+
+
+def _past(tb: TracebackType | None, places: tuple[str, ...]) -> TracebackType | None:
+    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(places):
         tb = tb.tb_next
     return tb
 
