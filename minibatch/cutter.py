@@ -15,6 +15,7 @@ from minibatch.order import Claim, Order
 from minibatch.placer import Placer
 from minibatch.points import reached
 from minibatch.store import Record
+from minibatch.store.base import conflicted
 from minibatch.store.schema import MAX_GROUP, Document
 from minibatch.store.watch import Watch
 from minibatch.window.base import View, WindowEmitter
@@ -39,6 +40,8 @@ RESTOCK = 0.2
 BUSY = 20
 #: Seconds to leave the interpreter to the runner, after the first cut, before the next look.
 GIVE_WAY = 0.001
+#: How often one pass over a stream repeats a look that another write has come in between of.
+CONFLICTS = 5
 
 
 class Cutter:
@@ -219,6 +222,19 @@ class Cutter:
             self.runner.look()
         self.runner.hand_over([Record.from_document(doc) for doc in docs if doc.get('token') is not None])
         return more
+
+    def step_again(self) -> bool:
+        """Look once, and again if another write of the stream's document comes in between: for one pass over a stream.
+
+        The thread needs none of this, as it looks again in any case.
+        """
+        for _ in range(CONFLICTS):
+            try:
+                return self.step()
+            except StoreUnavailable as error:
+                if not conflicted(error):
+                    raise
+        return self.step()
 
     def renew(self) -> bool:
         """Hold the lead for another lease; whether it still is this consumer's."""

@@ -98,7 +98,7 @@ class Delivery:
                 continue
             self.dead += 1
             log.error('%s: window %s is dead after %d attempts (the consumer %s died or hung while it had the window); '
-                      'it is kept: stream.dead lists, redrives and drops it',
+                      'it is kept: `minibatch dead` or stream.dead lists, redrives and drops it',
                       record.stream, record.id, record.attempt, record.owner,
                       extra=self._about(record, f'the consumer {record.owner} died or hung while it had the window'))
 
@@ -334,8 +334,8 @@ class Delivery:
         if record.attempt >= self.options.max_attempts:
             if self._lasting(lambda: self.store.bury(record, error)):
                 self.dead += 1
-                log.error('%s: window %s is dead after %d attempts (%s); it is kept: stream.dead lists, redrives and '
-                          'drops it', name, record.id, record.attempt, line(outcome.error),
+                log.error('%s: window %s is dead after %d attempts (%s); it is kept: `minibatch dead` or stream.dead '
+                          'lists, redrives and drops it', name, record.id, record.attempt, line(outcome.error),
                           extra=self._about(record, outcome.error))
         else:
             delay = backoff(record.attempt, self.options)

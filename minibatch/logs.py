@@ -45,10 +45,10 @@ class JsonFormatter(logging.Formatter):
         """The line."""
         line: dict[str, Any] = {'time': _time(record), 'level': record.levelname.lower(), 'logger': record.name,
                                 'message': hidden(record.getMessage()), 'process': record.process}
-        line |= {name: value for name, value in vars(record).items() if name not in _USUAL}
+        line |= {name: _field(value) for name, value in vars(record).items() if name not in _USUAL}
         if record.exc_info:
             line['traceback'] = hidden(self.formatException(record.exc_info))
-        return json.dumps(line, default=lambda value: hidden(str(value)), ensure_ascii=False)
+        return json.dumps(line, ensure_ascii=False)
 
 
 class TextFormatter(logging.Formatter):
@@ -74,7 +74,7 @@ def line(text: str | None) -> str:
     >>> line("ValueError: no\\n  number")
     'ValueError: no number'
     """
-    return ' '.join((text or '').split())
+    return ' '.join(hidden(text or '').split())
 
 
 def hidden(text: str) -> str:
@@ -86,21 +86,23 @@ def hidden(text: str) -> str:
     return _SECRET.sub(r'\1:***@', text)
 
 
-def from_environment(environ: Mapping[str, str] = os.environ) -> bool:
+def from_environment(environ: Mapping[str, str] = os.environ, *, otherwise: str = '') -> bool:
     """Log as ``MINIBATCH_LOG`` says: ``json`` or ``text``, with a level after a colon (``json:debug``), or a level.
 
-    Called where a process is ours to set up: by :meth:`minibatch.contrib.apps.StreamingApp.run` and in the processes
-    of its consumers. Without the variable, and where somebody has set up logging already, it does nothing. The level is
-    minibatch's (``info`` if it is not given); others log warnings and errors.
+    Called where a process is ours to set up: by the commands that run consumers, by
+    :meth:`minibatch.contrib.apps.StreamingApp.run`, and in the processes of its consumers. Without the variable, and
+    where somebody has set up logging already, it does nothing. The level is minibatch's (``info`` if it is not given);
+    others log warnings and errors.
 
+    :param otherwise: what counts where the variable is not set
     :return: whether it did something
     :raises minibatch.errors.OptionError: the variable says something else
 
     >>> from_environment({})
     False
     """
-    given = environ.get('MINIBATCH_LOG', '').strip().lower()
-    if not given or logging.getLogger().handlers:
+    given = environ.get('MINIBATCH_LOG', '').strip().lower() or otherwise
+    if not given:
         return False
     form, _, level = given.partition(':') if ':' in given or given not in _LEVELS else ('text', '', given)
     level = level or 'info'
@@ -108,11 +110,49 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> bool:
         word, known = (form, ('json', 'text', *_LEVELS)) if form not in ('json', 'text') else (level, _LEVELS)
         raise OptionError(f'MINIBATCH_LOG is json or text, and may have a level after it, as in json:debug '
                           f'({", ".join(_LEVELS)}); {given!r} is not{did_you_mean(word, known)}')
+    if logging.getLogger().handlers:
+        return False
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if form == 'json' else TextFormatter())
     logging.getLogger().addHandler(handler)
     logging.getLogger('minibatch').setLevel(level.upper())
     return True
+
+
+def for_command(level: str | None = None, *, as_json: bool = False) -> None:
+    """Log as a command does that runs somebody's consumers: as ``MINIBATCH_LOG`` says, or as its options do.
+
+    Without either it tells people what minibatch does, and of others what they warn of. What the consumers' own code
+    has set up stays.
+
+    :param level: of all there is to tell, whoever tells it
+    :param as_json: lines of JSON, whatever the variable says
+    """
+    _, _, said = os.environ.get('MINIBATCH_LOG', '').partition(':')
+    from_environment({'MINIBATCH_LOG': f'json:{said or "info"}'} if as_json else os.environ, otherwise='info')
+    if level:
+        for name in ('', 'minibatch'):
+            logging.getLogger(name).setLevel(level.upper())
+
+
+def writes_json() -> bool:
+    """Whether this process logs in lines of JSON."""
+    return any(isinstance(each.formatter, JsonFormatter) for each in logging.getLogger().handlers)
+
+
+def _field(value: Any) -> Any:
+    """A field as JSON has it, with what is in it.
+
+    >>> _field({'from': ['redis://:geheim@cache/0', 7], 'at': {1}})
+    {'from': ['redis://:***@cache/0', 7], 'at': '{1}'}
+    """
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {hidden(str(name)): _field(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_field(each) for each in value]
+    return hidden(str(value))
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import os
 import pickle
 import sys
 import threading
@@ -24,6 +25,7 @@ from typing import Any, Literal
 import cloudpickle
 
 from minibatch import scope, tracing
+from minibatch.logs import hidden
 from minibatch.scope import Changes, Pending, Scope
 
 Kind = Literal['ok', 'raised', 'timeout', 'died', 'pickle']
@@ -32,7 +34,9 @@ Function = Callable[[Any], Any]
 #: A window document keeps the text of every failed attempt, so one text must not fill it.
 LONGEST_ERROR, LONGEST_TRACEBACK = 2_000, 20_000
 
-_OURS = {__file__, str(Path(asyncio.__file__).parent)}
+#: What calls a function, and all that is not the user's.
+_CALLERS = (__file__, str(Path(__file__).with_name('wrapped.py')), f'{Path(asyncio.__file__).parent}{os.sep}')
+_OURS = (*_CALLERS, f'{Path(__file__).parent}{os.sep}')
 _local = threading.local()
 
 
@@ -101,13 +105,18 @@ def invoke(fn: Function, batch: Any, *, interruptible: bool = False, pending: Pe
 def failure(e: BaseException, kind: Kind = 'raised') -> Outcome:
     """The outcome of a call that raised *e*.
 
+    Passwords in URLs are masked.
+
     >>> failure(KeyError('user')).error
     "KeyError: 'user'"
+    >>> failure(OSError('nobody at redis://:geheim@cache/0')).error
+    'OSError: nobody at redis://:***@cache/0'
     """
     report = traceback.TracebackException(type(e), e, _users_frames(e.__traceback__))
     line = ''.join(report.format_exception_only()).strip()
-    return Outcome(error=shorten(line, LONGEST_ERROR), kind=kind,
-                   traceback=shorten(''.join(report.format()), LONGEST_TRACEBACK))
+    # Masked where it comes into being: it goes to the window's document, to logs, pages and traces.
+    return Outcome(error=shorten(hidden(line), LONGEST_ERROR), kind=kind,
+                   traceback=shorten(hidden(''.join(report.format())), LONGEST_TRACEBACK))
 
 
 def shorten(text: str, limit: int) -> str:
@@ -198,13 +207,15 @@ def wait_for(coroutine: Any) -> Any:
 
 
 def _users_frames(tb: TracebackType | None) -> TracebackType | None:
-    while tb is not None:
-        code = tb.tb_frame.f_code.co_filename
-        if code not in _OURS and str(Path(code).parent) not in _OURS:
-            break
+    # What was raised in a part of ours, such as an operator or a sink, is told from there on.
+    return _past(tb, _OURS) or _past(tb, _CALLERS)
+
+
+def _past(tb: TracebackType | None, places: tuple[str, ...]) -> TracebackType | None:
+    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(places):
         tb = tb.tb_next
     return tb
 
 
 def _say(e: BaseException) -> str:
-    return shorten(f'{type(e).__name__}: {e}', 500)
+    return shorten(hidden(f'{type(e).__name__}: {e}'), 500)

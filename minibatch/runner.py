@@ -30,7 +30,6 @@ from minibatch.outcome import Outcome, failure
 from minibatch.points import reached
 from minibatch.signals import stopped_by_signals
 from minibatch.store import Record
-from minibatch.store.base import conflicted
 from minibatch.store.schema import MAX_GROUP
 from minibatch.tables.closing import closing
 from minibatch.upkeep import Upkeep
@@ -45,8 +44,6 @@ AHEAD, MOST_WINDOWS, MOST_MESSAGES = 0.1, 500, 2 * MAX_GROUP
 LEADING, FOLLOWING = 3.0, 1.0
 #: How long a stop waits for MongoDB to come back before it leaves windows to their leases, in seconds.
 GRACE = 10.0
-#: How often one pass over a stream repeats a cut that another write has come in between of.
-CONFLICTS = 5
 
 
 class Runner:
@@ -214,23 +211,13 @@ class Runner:
     def _drain(self) -> None:
         """One pass: whatever is due now is cut and run."""
         while not self.emitter.should_stop():
-            more = self._cut()
+            more = self.cutter.step_again()
             self._take_at = 0.0
             records = self._next()
             if not records and not more:
                 break
             self._submit(records)
             self._finish()
-
-    def _cut(self) -> bool:
-        """Look and cut, as often as another write of the stream's document comes in between."""
-        for _ in range(CONFLICTS):
-            try:
-                return self.cutter.step()
-            except StoreUnavailable as error:
-                if not conflicted(error):
-                    raise
-        return self.cutter.step()
 
     def _finish(self) -> None:
         while self._calls:
@@ -395,7 +382,7 @@ class Runner:
         self._stop_at = self._stop_at or time.monotonic()
         housekeeper.remove(self.upkeep)
         for step in (lambda: self.store.release(self._all_handed()), self.upkeep.flush_counts,
-                     lambda: self.store.leave(self.id)):
+                     self.upkeep.leave):
             self._leave(step)
         if self._own_executor:
             self.executor.shutdown(wait=not kill, kill=kill)

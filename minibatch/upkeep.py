@@ -36,6 +36,8 @@ class Upkeep:
         self._rated = (time.monotonic(), 0)
         self._expire_at = self._sweep_at = self._stray_at = self._flush_at = 0.0
         self._counting = threading.Lock()
+        self._present = threading.Lock()
+        self._left = False
         self._started = self.store.clock.now()
 
     def keep_up(self) -> None:
@@ -48,9 +50,7 @@ class Upkeep:
             runner.give_back()  # others need not wait for what this consumer has not begun
         if runner.cutter.leads:
             runner.cutter.renew()
-        self.store.beat({'_id': runner.id, 'stream': self.stream, 'host': runner.host, 'pid': runner.pid,
-                         'started': self._started, 'workers': runner.executor.workers, 'every': self.every,
-                         'rate': self._rate()})
+        self._beat()
         self.others = len(self.store.consumers_of(self.stream, alive_within=2 * self.every + 1)) - 1
         recovered = self.store.recover(self.stream, runner.options.max_attempts, max(1.0, self.every))
         if recovered:
@@ -59,6 +59,20 @@ class Upkeep:
         self.flush_counts()
         if runner.cutter.leads:
             self._tidy()
+
+    def _beat(self) -> None:
+        runner = self.runner
+        with self._present:
+            if not self._left:
+                self.store.beat({'_id': runner.id, 'stream': self.stream, 'host': runner.host, 'pid': runner.pid,
+                                 'started': self._started, 'workers': runner.executor.workers, 'every': self.every,
+                                 'rate': self._rate()})
+
+    def leave(self) -> None:
+        """Give no further sign of life, not even that of a round which is under way, and be gone at once."""
+        with self._present:
+            self._left = True
+            self.store.leave(self.runner.id)
 
     def _rate(self) -> float:
         """Messages committed a second since the last time this was asked."""

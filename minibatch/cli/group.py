@@ -22,6 +22,7 @@ from minibatch.cli.output import safe
 from minibatch.cli.running import run
 from minibatch.cli.serving import demo, server
 from minibatch.errors import MinibatchError
+from minibatch.logs import hidden
 from minibatch.urls import masked
 
 #: From a URL's scheme to the last @ of all: a password may hold anything.
@@ -59,7 +60,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except MinibatchError as error:
-            click.echo(f'Error: {safe(without_secrets(str(error)))}', err=True)
+            click.echo(f'Error: {safe(hidden(str(error)))}', err=True)
             ctx.exit(code_of(error))
         except click.ClickException as error:
             _retell(error)

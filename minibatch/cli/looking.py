@@ -172,6 +172,9 @@ def tail(stream: str, number: int, follow: bool, url: str | None, json_: bool) -
         for doc in store.messages(stream, number, newest=True) if number else ():
             tell(doc)
         return
+    if not store.transactions:
+        say('this MongoDB is no replica set: messages that are consumed within a quarter of a second are not seen here',
+            err=True)
     try:
         for coming in store.follow(stream, number):
             if coming is None:

@@ -18,12 +18,16 @@ from minibatch.cli.output import say, say_json
 @click.command()
 @click.option('--seconds', type=click.FloatRange(min=0, min_open=True), help='End after so long; else on Ctrl-C.')
 @click.option('--plain', is_flag=True, help='Plain lines, also on a terminal.')
-def demo(seconds: float | None, plain: bool) -> None:
-    """Stream this machine's own metrics through two consumers."""
+@with_json
+def demo(seconds: float | None, plain: bool, json_: bool) -> None:
+    """Stream this machine's own metrics through two consumers, with a live page to look at.
+
+    In the end it counts whether every message is where it should be; with --json it prints that, and nothing else.
+    """
     # when the command is over, so is everything that it started
     os.environ.setdefault('MINIBATCH_LINGER', '0')
     try:
-        result = import_module('minibatch.demo').run(seconds=seconds, plain=plain)
+        result = import_module('minibatch.demo').run(seconds=seconds, plain=plain, as_json=json_)
     finally:
         embedded.leave()
     raise SystemExit(result if isinstance(result, int) else DONE)

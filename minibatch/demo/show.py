@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from minibatch.connection import connect, masked
 from minibatch.contrib.apps import StreamingApp
 from minibatch.demo.consumers import SIZE, by_count, by_second
-from minibatch.demo.ledger import Ledger
+from minibatch.demo.ledger import Account, Ledger
 from minibatch.demo.producer import RATE, Producer
-from minibatch.demo.view import View, make_view, summary
+from minibatch.demo.view import Silent, View, make_view, summary
 from minibatch.signals import handled_by
 
 CONSUMERS = {'by-count': by_count, 'by-second': by_second}
 #: Seconds between two looks at the results.
 PAUSE = 0.2
+#: What the summary says of a stream.
+BOOKED = ('appended', 'windowed', 'committed', 'open', 'buffer', 'windows')
 
 
-def run(seconds: float | None = None, plain: bool = False, url: str | None = None) -> int:
+def run(seconds: float | None = None, plain: bool = False, url: str | None = None, *, as_json: bool = False) -> int:
     """Run the demo, until Ctrl-C or for some seconds, and say whether its figures add up.
 
     :param seconds: how long, from the first sample on; ``None``: until Ctrl-C or SIGTERM
     :param plain: plain lines, also on a terminal
+    :param as_json: nothing but the summary, as a line of JSON
     :param url: of MongoDB; by default as :func:`minibatch.connectdb` finds it, so the embedded one if there is none
     :return: the exit code: 0 if everything that was appended is found where it should be
     :raises minibatch.errors.MinibatchError: there is no MongoDB, or a package is missing
@@ -35,17 +39,18 @@ def run(seconds: float | None = None, plain: bool = False, url: str | None = Non
         app = StreamingApp(__name__, url=url, streams=list(ledger.accounts))
         try:
             server = app.serve(port=0)
-            view = make_view(plain)
+            view = Silent() if as_json else make_view(plain)
             try:
                 view.say(f'minibatch demo: about {RATE:.0f} samples a second of this machine, into two streams at '
                          f'{masked(connection.url)}')
                 view.say(f'by-count averages every {SIZE} of them, by-second those of each second')
-                view.say(f'status: {server.url}/status   (Ctrl-C ends it)')
+                view.say(f'live page: {server.url}/   status: {server.url}/status   (Ctrl-C ends it)')
                 error, appended = _watch(app, ledger, url, view, stop, seconds)
             finally:
                 view.close()
                 server.stop()
-            return _finish(ledger, appended, error)
+            accounts = ledger.close_books(appended)
+            return _told(accounts, error) if as_json else _finish(accounts, error)
         finally:
             app.stop_streaming()
             ledger.clear()
@@ -89,8 +94,15 @@ def _let_them_start(ledger: Ledger, view: View, appended: dict[str, int]) -> Non
         time.sleep(PAUSE)
 
 
-def _finish(ledger: Ledger, appended: dict[str, int], error: str | None) -> int:
-    accounts = ledger.close_books(appended)
+def _told(accounts: Sequence[Account], error: str | None) -> int:
+    """The summary for programs, and the exit code."""
+    well = error is None and all(account.adds_up and account.appended for account in accounts)
+    streams = {account.title: {name: getattr(account, name) for name in BOOKED} for account in accounts}
+    make_view(plain=True).say(json.dumps({'well': well, 'error': error, 'streams': streams}))
+    return 0 if well else 1
+
+
+def _finish(accounts: Sequence[Account], error: str | None) -> int:
     out = make_view(plain=True)
     out.say('')
     for line in summary(accounts):

@@ -66,6 +66,19 @@ def summary(accounts: Sequence[Account]) -> list[str]:
     return lines
 
 
+class Silent:
+    """Shows nothing."""
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+
+    def update(self, accounts: Sequence[Account], results: Sequence[dict[str, Any]]) -> None:
+        """Figures as they are now, and new results."""
+
+    def close(self) -> None:
+        """No more of it."""
+
+
 class Plain:
     """One line for each window, and now and then one for each stream."""
 

@@ -62,6 +62,7 @@ def test_for_somebody_with_nothing(newcomer: Person) -> None:
     assert re.search(r'by-count +window 1: 20 messages, cpu [\d.]+ %, memory [\d.]+ %', printed)
     assert 'by-second  window' in printed
     assert 'messages/s appended' in printed
+    assert re.search(r'live page: http://127\.0\.0\.1:\d+/ ', printed)
     wait_until(lambda: not newcomer.processes(), 30, what='the embedded server to end with its last client')
 
 
@@ -138,7 +139,10 @@ def test_on_a_standalone_server(tmp_path: Path, alone: Deployment, dbname: str) 
     """Without transactions the sink is an ordinary one; nothing dies here, so it adds up all the same."""
     somebody = Person(tmp_path, alone.url(dbname))
     try:
-        check(somebody.call([*DEMO, '--seconds', '3'], 'demo').end())
+        told = json.loads(somebody.call([*DEMO, '--seconds', '3', '--json'], 'demo').end())
+        assert (told['well'], told['error'], set(told['streams'])) == (True, None, {'by-count', 'by-second'})
+        for each in told['streams'].values():
+            assert each['appended'] == each['committed'] + each['open'] + each['buffer'] > 0
         wait_until(lambda: not somebody.processes(), what='its processes to end')
         nothing_left(alone.client[dbname])
     finally:

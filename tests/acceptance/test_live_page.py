@@ -205,5 +205,9 @@ def pictures(browser: Any, server: Any, tmp_path: Path) -> None:
         page.locator('.uplot').nth(1).wait_for()
         ground = page.evaluate('getComputedStyle(document.body).backgroundColor')
         assert (ground == 'rgb(15, 18, 22)') == (scheme == 'dark')
+        beat = page.locator('[data-stream=clicks] details.consumers tbody tr').last.locator('td').last
+        assert beat.text_content().endswith(', lost')
+        box = beat.bounding_box()
+        assert box['x'] + box['width'] <= width, 'who was lost is seen in a narrow window, too'
         picture(page, name, tmp_path)
         context.close()

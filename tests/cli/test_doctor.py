@@ -56,6 +56,8 @@ def test_a_standalone_mongod(shell: Shell, alone: mongod.Deployment, dbname: str
         assert json.loads(follow.stdout.readline())['data'] == {'n': 1}
         mb.stream('orders', url=alone.url(dbname)).append({'n': 2})
         assert json.loads(follow.stdout.readline())['data'] == {'n': 2}
+        assert follow.stderr is not None
+        assert 'consumed within a quarter of a second are not seen here' in follow.stderr.readline()
     finally:
         follow.kill()
         follow.communicate()
@@ -126,6 +128,9 @@ def test_the_extras_are_those_of_the_project() -> None:
         [line] = re.findall(rf'^{name} = \[(.*)\]$', text, re.MULTILINE)
         given = dict(re.findall(r'(?:^|, )["\']([a-z][a-z0-9-]+)(?:[>=]=([0-9.]+))?(?=["\' ])', line))
         assert given == packages, name
+    all_, = re.findall(r'^all = \[(.*?)^\]$', text, re.MULTILINE | re.DOTALL)
+    names = {name for found in re.findall(r'minibatch\[([a-z,]+)\]', all_) for name in found.split(',')}
+    assert names | {'omegaml'} == set(EXTRAS), 'doctor looks for all that people install'
     core = text.partition('\ndependencies = [')[2].partition(']')[0]
     assert dict(re.findall(r"'([a-z]+)>=([0-9.]+)'", core)) == CORE
 

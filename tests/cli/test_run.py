@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -140,6 +141,74 @@ def test_all_of_a_file_run_until_ctrl_c(shell: Shell, home: Path, filled: Filled
         assert process.stderr is not None
         assert process.stderr.read() == 'running bill, count, pack; Ctrl-C ends it\n'
     assert visits.status()['consumers'] == []
+
+
+LOGGING = """
+import logging
+
+import minibatch as mb
+
+
+@mb.streaming('orders', size=1, executor='inline', max_attempts=1)
+def bill(window):
+    logging.getLogger('shop').info('billed')
+    if 'bad' in window.data[0]:
+        raise ValueError('nobody at redis://:geheim@cache/0')
+"""
+
+
+def test_what_it_logs_is_for_people_or_for_programs(shell: Shell, home: Path, filled: Filled) -> None:
+    stream = filled()
+    (home / 'app.py').write_text(LOGGING)
+
+    def said(*args: str, log: str = '', start: str = '') -> str:
+        (home / 'app.py').write_text(start + LOGGING)
+        stream.extend([{'n': 1}, {'bad': 1}])
+        result = shell('run', '--once', 'app.py', *args, MINIBATCH_LOG=log)
+        assert (result.code, result.out) == (0, '')
+        assert stream.dead.drop() == 1
+        assert 'geheim' not in result.err
+        return result.err
+
+    dead, = said().splitlines()
+    assert ' ERROR orders: window orders:' in dead
+    assert 'nobody at redis://:***@cache/0' in dead
+    assert 'billed' in said('--loglevel', 'info'), 'whoever asks for a level hears all that is said at it'
+    for args, log in (['--json'], ''), ([], 'json'), (['--json'], 'text:warning'):
+        line, = said(*args, log=log).splitlines()
+        assert json.loads(line).items() >= {'level': 'error', 'stream': 'orders', 'attempt': 1}.items()
+    assert said(start='import logging\nlogging.basicConfig(format="mine %(levelname)s")\n') == 'mine ERROR\n'
+    wrong = shell('run', 'app.py', MINIBATCH_LOG='jsn')
+    assert wrong.code == 2
+    assert 'did you mean json?' in wrong.error
+
+
+def test_a_service_that_logs_json_says_all_in_json(shell: Shell, home: Path, filled: Filled) -> None:
+    filled()
+    with started(shell, 'run', 'app.py:bill', '--restart', '--json') as keeper:
+        assert keeper.stderr is not None
+        first = json.loads(keeper.stderr.readline())
+        assert (first['level'], first['consumers']) == ('info', ['bill'])
+        os.kill(child_of(keeper), signal.SIGKILL)
+        died = json.loads(keeper.stderr.readline())
+        assert (died['level'], died['process']) == ('error', keeper.pid)
+        assert 'killed by SIGKILL' in died['message']
+        assert json.loads(keeper.stderr.readline())['consumers'] == ['bill']
+        keeper.send_signal(signal.SIGINT)
+        assert keeper.wait(30) == 0
+        for line in keeper.stderr:
+            assert json.loads(line)['level'] == 'info', line
+
+
+def test_an_error_shows_the_code_and_no_password(shell: Shell, home: Path) -> None:
+    (home / 'app.py').write_text('def connected(url):\n    raise OSError(url)\n\n\n'
+                                 '@connected\ndef work(window): ...\n')
+    wrong = shell('run', 'app.py')
+    assert '    @connected\n' in wrong.error
+    (home / 'app.py').write_text('web = "http://shop/"; db = open("redis://:geheim@cache/0")  # @shop\n')
+    wrong = shell('run', 'app.py')
+    assert 'web = "http://shop/"; db = open("redis://:***@cache/0")  # @shop\n' in wrong.error
+    assert 'geheim' not in wrong.err
 
 
 def test_workers_are_as_many_as_the_command_says(shell: Shell, home: Path, filled: Filled) -> None:

@@ -43,11 +43,14 @@ def test_the_server_is_started_looked_at_and_stopped(home: Path) -> None:
     assert status.returncode == 0
     assert json.loads(status.stdout) == embedded.status()
 
+    assert json.loads(run('server', 'start', '--json').stdout) == embedded.status(), 'it goes on as it is'
+
     assert run('server', 'stop').stdout == 'stopped\n'
     assert not embedded.status()['running']
     again = run('server', 'stop')
     assert again.returncode == 0
     assert 'nothing runs in' in again.stdout
+    assert json.loads(run('server', 'stop', '--json').stdout) == {'stopped': False, 'path': str(home)}
 
 
 def test_an_error_is_a_sentence(home: Path) -> None:
@@ -71,8 +74,9 @@ def test_without_click_the_error_says_what_to_install(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('args', 'given'), [
-    ([], {'seconds': None, 'plain': False}),
-    (['--seconds', '1.5', '--plain'], {'seconds': 1.5, 'plain': True}),
+    ([], {'seconds': None, 'plain': False, 'as_json': False}),
+    (['--seconds', '1.5', '--plain'], {'seconds': 1.5, 'plain': True, 'as_json': False}),
+    (['--json'], {'seconds': None, 'plain': False, 'as_json': True}),
 ])
 def test_the_demo_gets_its_options(monkeypatch: pytest.MonkeyPatch, args: list[str], given: dict[str, Any]) -> None:
     monkeypatch.setenv('MINIBATCH_LINGER', '0')

@@ -54,6 +54,7 @@ def test_failure_shows_the_documented_states(stream: mb.Stream, keep: bool) -> N
     assert [(each.processed, each.window) for each in stream.buffer()] == [(True, window.id)] * 2
     assert window.errors[0]['error'] == 'ValueError: attempt 1'
     assert "raise ValueError(f'attempt {window.attempt}')" in window.errors[0]['traceback']
+    assert '/minibatch/' not in window.errors[0]['traceback'], 'no frames but those of the function'
 
 
 def test_past_its_attempts_it_is_dead_and_kept_with_the_reason(

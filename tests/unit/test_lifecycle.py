@@ -125,6 +125,16 @@ def test_nothing_is_left_after_a_stop(stream: mb.Stream, db: Any, executor: str)
     assert db.window.count_documents({'state': 'running'}) == 0
 
 
+def test_whoever_has_left_gives_no_further_sign_of_life(stream: mb.Stream, url: str) -> None:
+    """A round of housekeeping that is under way when a consumer stops must not show it as alive once more."""
+    upkeep = mb.make_emitter(stream.name, len, url=url, size=1, executor='inline').engine.upkeep  # type: ignore[attr-defined]
+    upkeep.keep_up()
+    assert len(stream.status()['consumers']) == 1
+    upkeep.leave()
+    upkeep.keep_up()
+    assert stream.status()['consumers'] == []
+
+
 def test_a_stop_waits_for_the_window_that_runs(stream: mb.Stream, db: Any) -> None:
     begun, go_on, results = threading.Event(), threading.Event(), []
 

@@ -44,8 +44,10 @@ def test_each_failure_is_one_line_with_fields(stream: mb.Stream, lines: io.Strin
     assert error.items() >= {**about, 'level': 'error', 'attempt': 2}.items()
     assert error['message'] == (
         'clicks: window clicks:1 is dead after 2 attempts (ValueError: two lines of mongodb://ann:***@db/); it is '
-        'kept: stream.dead lists, redrives and drops it')
-    assert error['error'].startswith('ValueError: two\nlines')
+        'kept: `minibatch dead` or stream.dead lists, redrives and drops it')
+    assert error['error'] == 'ValueError: two\nlines of mongodb://ann:***@db/'
+    assert 'geheim' not in lines.getvalue()
+    assert 'geheim' not in str(stream.dead.list()[0].errors), 'nor in the store, and so on no page'
     assert warning['time'] < error['time']
 
 
@@ -89,10 +91,12 @@ def test_a_record_of_anybody_is_written(lines: io.StringIO) -> None:
     try:
         raise KeyError('redis://:geheim@cache/0')
     except KeyError:
-        logging.getLogger('minibatch').exception('bad: %s', 'x', extra={'host': {1, 2}, 'url': b'bytes'})
+        logging.getLogger('minibatch').exception('bad: %s', 'x', extra={
+            'host': {1, 2}, 'url': b'bytes', 'from': ['redis://:geheim@cache/0', {'n': 1}]})
     line, = map(json.loads, lines.getvalue().splitlines())
     assert line['traceback'].endswith("KeyError: 'redis://:***@cache/0'")
     assert (line['message'], line['host']) == ('bad: x', '{1, 2}')
+    assert line['from'] == ['redis://:***@cache/0', {'n': 1}]
 
 
 @pytest.mark.parametrize(('given', 'match'), [

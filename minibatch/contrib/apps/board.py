@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import minibatch as mb
+from minibatch.logs import hidden
 from minibatch.measures import quantile
 
 log = logging.getLogger(__name__)
@@ -231,7 +232,7 @@ class Board:
             streams = {name: self._figures(event['at'], name) for name in names[:MOST_STREAMS]}
         except Exception as error:  # whatever it is, it is shown on the page
             log.debug('the live page sees nothing', exc_info=True)
-            return event | {'error': f'{type(error).__name__}: {error}'}
+            return event | {'error': hidden(f'{type(error).__name__}: {error}')}
         with self._news:
             for name in [name for name in self._past if name not in streams]:
                 del self._past[name], self._streams[name]

@@ -11,6 +11,7 @@ from typing import Any
 
 import minibatch as mb
 from minibatch.contrib.apps.consumer import Consumer
+from minibatch.logs import hidden
 
 #: Seconds that a request waits for MongoDB; whoever asks for the health wants an answer, not the full truth.
 PATIENCE = 1.0
@@ -69,7 +70,7 @@ class Probe:
         try:
             look = Look(self._seen(names, pids), at=time.monotonic())
         except Exception as error:  # whatever it is, it belongs into the answer
-            look = Look(self._last.streams, f'{type(error).__name__}: {error}', time.monotonic())
+            look = Look(self._last.streams, hidden(f'{type(error).__name__}: {error}'), time.monotonic())
         with self._news:
             self._last, self._looking_since = look, None
             self._news.notify_all()
@@ -107,7 +108,7 @@ def judge(look: Look, consumers: Sequence[Consumer]) -> dict[str, Any]:
                             "the consumer's log says why")
         if figures['dead']:
             warnings.append(f'stream {name} has {figures["dead"]} dead window(s); '
-                            'stream.dead lists, redrives and drops them')
+                            '`minibatch dead` or stream.dead lists, redrives and drops them')
     return {
         'healthy': not reasons, 'status': 'unhealthy' if reasons else 'healthy', 'reasons': reasons,
         'warnings': warnings, 'consumers': [consumer.report() for consumer in consumers], 'streams': streams,

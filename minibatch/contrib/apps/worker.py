@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
-from minibatch.logs import from_environment
+from minibatch.logs import from_environment, hidden
 
 #: What a consumer is started with. Its module search path comes first of all, or it would not find this module.
 BOOT = """
@@ -61,9 +61,9 @@ def main(source: BinaryIO) -> None:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        last = traceback.format_exception_only(error)[-1].strip()
+        last = hidden(traceback.format_exception_only(error)[-1].strip())
         _tell(reports, event='failed', error=last[:500])
-        traceback.print_exc()
+        sys.stderr.write(hidden(traceback.format_exc()))
         sys.stderr.flush()
         raise SystemExit(1) from None
 
