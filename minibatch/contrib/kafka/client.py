@@ -24,7 +24,7 @@ except ImportError as error:
     raise MissingExtra('kafka', 'kafka-python') from error
 
 __all__ = ['PASSING', 'ConsumerRebalanceListener', 'KafkaConsumer', 'KafkaProducer', 'Link', 'OffsetAndMetadata',
-           'TopicPartition', 'connect', 'errors', 'is_refusal', 'refused']
+           'TopicPartition', 'connect', 'errors', 'has_joined', 'is_refusal', 'membership', 'refused']
 
 #: What may be over when it is tried again.
 PASSING: tuple[type[Exception], ...] = (errors.KafkaError, OSError)
@@ -120,6 +120,26 @@ def connect(kind: Any, link: Link, urls: Sequence[str], config: dict[str, Any]) 
     except BaseException:
         link.close()
         raise
+
+
+def membership(consumer: Any) -> tuple[str, int]:
+    """Which member of its group a ``KafkaConsumer`` is, and in which round of sharing out the partitions."""
+    group = consumer.group_metadata()
+    return group.member_id, group.generation_id
+
+
+def has_joined(consumer: Any) -> bool:
+    """Whether a ``KafkaConsumer`` is a member of its group; the next poll goes on with joining if it is not.
+
+    kafka-python 3.0 does not, by itself, if it joins again because there are other topics or partitions now, and a poll
+    has ended between the two answers of the broker that it takes: then it is given nothing, and sends no heartbeats,
+    until there are others once more. It is joined by polls only, so this is to be called between them.
+    """
+    coordinator = consumer._coordinator
+    joined = bool(coordinator.stable())
+    if not joined:
+        coordinator.request_rejoin()
+    return joined
 
 
 def is_refusal(failure: BaseException | None, config: dict[str, Any]) -> bool:

@@ -20,7 +20,9 @@ from minibatch.contrib.kafka.client import (
     TopicPartition,
     connect,
     errors,
+    has_joined,
     is_refusal,
+    membership,
     refused,
 )
 from minibatch.contrib.kafka.history import Log, lost, resumed
@@ -30,15 +32,15 @@ log = logging.getLogger(__name__)
 
 #: Milliseconds of one poll; a cancel waits for it.
 POLL = 100
+#: The same while it joins its group: an answer of the broker that comes in between two polls may be lost, and with a
+#: pattern kafka-python spends the first 100 ms of each on asking for the topics.
+JOINING = 400
 #: Seconds for storing what is in hand when partitions go to somebody else. No heartbeats are sent meanwhile.
 HANDOVER = 2.0
 #: Seconds between two commits of offsets to the group, which nothing but people and their tools look at.
 COMMIT_EVERY = 1.0
 #: Seconds without any connection after which that is an outage.
 OUTAGE = 1.0
-#: Seconds without any partition, after a connection broke off, before it joins the group anew: a broker that came back
-#: without the group or the topic may have left us a member that is given nothing.
-REJOIN = 8.0
 #: Seconds without any of the topics after which somebody should hear of it.
 MISSING = 5.0
 #: Seconds that a request to Kafka may take, in tries of so many milliseconds, so that a cancel is noticed.
@@ -109,8 +111,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         self._seen = time.monotonic()
         self._since = 0.0
         self._missing_at = time.monotonic() + MISSING
-        self._was_up = False
-        self._rejoin_at = float('inf')
+        self._membership: tuple[str, int] | None = None  # the member that we are, and the round that it is in
+        self._outdated = False
 
     def run(self, up: Callable[[], None]) -> None:
         """Read until cancelled.
@@ -165,8 +167,14 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
         self._forget(lost)
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """They are ours; to be opened before they are read."""
+        """They are ours; to be opened before they are read.
+
+        Who joins again, because there are other topics or partitions now, begins a new round. Some brokers do not begin
+        one for a member that they know: they answer with what it was given before, which may be nothing, for ever.
+        """
         self._missing_at = float('inf')
+        before, self._membership = self._membership, membership(self._consumer)
+        self._outdated = self._membership == before
         self._refresh(assigned)
 
     def _forget(self, partitions: Iterable[TopicPartition]) -> bool:
@@ -189,13 +197,16 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _round(self) -> None:
         self._hold()
+        timeout = POLL if has_joined(self._consumer) else JOINING
         try:
-            records = self._consumer.poll(timeout_ms=POLL, max_records=self._reading.size)
+            records = self._consumer.poll(timeout_ms=timeout, max_records=self._reading.size)
         except errors.OffsetOutOfRangeError as error:
             records = {}
             for each in self._parts.keys() & set(error.args[0]):  # before its first message, or behind its last one
                 self._ends[each] = self._asked('end_offsets', [each])[each]
                 self._refresh([each])
+        if self._outdated:
+            raise errors.KafkaError('the broker did not share out the partitions anew; it joins as a new member')
         try:
             if self._moved:
                 self._moved = False
@@ -325,7 +336,6 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
     def _look(self, busy: bool) -> None:
         """Notice an outage, which kafka-python waits out by itself without raising anything; and missing topics."""
         now = time.monotonic()
-        self._rejoin(now)
         if busy or self._link.up or (not self._since and (self._held or not self._parts)):
             self._seen = now
             if self._since:
@@ -344,17 +354,6 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             if missing or 'pattern' in self._reading.subscription:
                 log.warning('%s: there is no topic %s; it is read as soon as there is', self._who,
                             ', '.join(map(repr, sorted(missing))) or 'that the pattern matches')
-
-    def _rejoin(self, now: float) -> None:
-        """Begin anew if a broker that was away has no partition for us any more."""
-        if self._parts or self._fresh:
-            self._rejoin_at = float('inf')
-        if self._link.up:
-            self._was_up = True
-        elif self._was_up:
-            self._rejoin_at = now + REJOIN
-        if now > self._rejoin_at:
-            raise errors.KafkaConnectionError('it came back and gave out no partitions')
 
 
 def _part(partition: TopicPartition) -> str:
