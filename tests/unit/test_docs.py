@@ -67,3 +67,13 @@ def test_every_test_that_holds_a_guarantee_is_there() -> None:
     assert missing == []
     rows = [line for line in page.splitlines() if line.startswith('| ')][2:]
     assert [row for row in rows if '`tests/' not in row] == []
+
+
+def test_every_page_of_the_site_is_in_a_table_of_contents() -> None:
+    """Who builds the site would be told of it, but tests are run more often."""
+    listed = {ROOT / 'docs/index.md'}
+    for page in (ROOT / 'docs').rglob('*.md'):
+        text = page.read_text(encoding='utf-8')
+        for tree in re.findall(r'^```\{toctree\}\n(.*?)^```', text, re.MULTILINE | re.DOTALL):
+            listed |= {page.parent / f'{line}.md' for line in tree.splitlines() if line and not line.startswith(':')}
+    assert listed == set((ROOT / 'docs').rglob('*.md'))

@@ -169,7 +169,9 @@ class StreamingApp(Flask):
             self.debug = bool(debug)
         try:
             server = self._server(host or '127.0.0.1', 5000 if port is None else port, options)
-            print(f' * {self.name} at {server.url}, its status at {server.url}/status; Ctrl-C stops it',  # noqa: T201
+            look = 'status' if self._page is None else 'live page'
+            where = 'status' if self._page is None else 'live/'
+            print(f' * {self.name} at {server.url}, its {look} at {server.url}/{where}; Ctrl-C stops it',  # noqa: T201
                   file=sys.stderr, flush=True)
             with self._signals(server):
                 server.run()
