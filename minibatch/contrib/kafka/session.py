@@ -205,7 +205,8 @@ class Session(ConsumerRebalanceListener):  # type: ignore[misc]
             for each in self._parts.keys() & set(error.args[0]):  # before its first message, or behind its last one
                 self._ends[each] = self._asked('end_offsets', [each])[each]
                 self._refresh([each])
-        if self._outdated:
+        # Not while it joins once more: it could not leave before that is answered, and Tansu keeps who is gone.
+        if self._outdated and has_joined(self._consumer):
             raise errors.KafkaError('the broker did not share out the partitions anew; it joins as a new member')
         try:
             if self._moved:
