@@ -113,6 +113,7 @@ class Base:
         self.progress = self.db['progress']
         self.tally = Tally(self._came)
         self._in_transaction: dict[ClientSession, Counter[str]] = {}
+        self._unsure: dict[str, set[str]] = {}  # by stream, windows that could not be recovered, maybe halfway
         with self._ensuring:
             key = (id(self.client), connection.db.name)
             if key not in self._ensured:

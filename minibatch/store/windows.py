@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pymongo
@@ -235,12 +235,16 @@ class Windows(Base):
         reached('fail:copied')
         return True
 
-    def _remove_strays(self, stream: str, ids: Sequence[str]) -> None:
-        """Remove the copies of messages whose window was committed and is gone."""
-        there = {doc['_id'] for doc in self.windows.find({'_id': {'$in': list(ids)}}, {'_id': 1})}
+    def _remove_strays(self, stream: str, ids: Collection[str]) -> set[str]:
+        """Remove the copies of messages whose window was committed and is gone.
+
+        :return: those of the windows that still run, and so may leave copies yet
+        """
+        there = {doc['_id']: doc['state'] for doc in self.windows.find({'_id': {'$in': list(ids)}}, {'state': 1})}
         gone = [each for each in ids if each not in there]
         if gone:
             self.buffer.delete_many(marked(stream, '') | {'window': {'$in': gone}, 'copied': True})
+        return {each for each, state in there.items() if state == RUNNING}
 
     @verb
     def sweep_strays(self, stream: str) -> None:
@@ -273,6 +277,9 @@ class Windows(Base):
             return self._recover(stream, max_attempts)
 
     def _recover(self, stream: str, max_attempts: int) -> list[Record]:
+        unsure = self._unsure.get(stream)
+        if unsure:
+            unsure &= self._remove_strays(stream, set(unsure))
         query = {'stream': stream, 'state': RUNNING, '$expr': {'$lt': ['$until', '$$NOW']}}
         expired = [Record.from_document(doc) for doc in self.windows.find(query, limit=1000)]
         if not expired:
@@ -291,6 +298,7 @@ class Windows(Base):
             except StoreUnavailable as failure:
                 # It is being committed or recovered right now, or MongoDB is away: the next round sees.
                 log.info('%s: window %s of a dead consumer could not be recovered yet: %s', stream, record.id, failure)
+                self._unsure.setdefault(stream, set()).add(record.id)  # there may be copies of its messages by now
                 mine = False
             if mine:
                 recovered.append(record)

@@ -165,11 +165,6 @@ def equal(found: list[dict[str, Any]], expected: Any) -> None:
     pd.testing.assert_frame_equal(*frames, check_exact=True)
 
 
-def waiting(world: World) -> int:
-    """Messages in the buffer. A consumer that dies while it puts back a window may leave copies, which are in none."""
-    return int(world.db.buffer.count_documents({'copied': None}))
-
-
 @pytest.mark.parametrize('consumers', [1, 3])
 @pytest.mark.parametrize('strategy', CASES)
 @pytest.mark.parametrize('data', [flights, glucose])
@@ -204,7 +199,7 @@ def test_windows_are_those_of_pandas_whoever_is_killed(world: World, data: Calla
         assert running[victim].alive, world.describe()
         running[victim].kill()
         running[victim] = consumer()
-    world.patiently(lambda: world.effects() >= len(expected) and waiting(world) == 1,
+    world.patiently(lambda: world.effects() >= len(expected) and world.waiting() == 1,
                     1800 if WHOLE else 60, f'{len(expected)} windows')
 
     equal(list(world.db.effects.find()), expected)

@@ -28,8 +28,9 @@ def stores() -> Iterator[dict[str, Store]]:
 
 def bench_on(deployment: Deployment, stores: dict[str, Store], way: str) -> Bench:
     url = deployment.url(_DATABASE)
-    if url not in stores:
-        stores[url] = Store(connect(url))
+    connection = connect(url)  # other tests close all there are
+    if url not in stores or stores[url].connection is not connection:
+        stores[url] = Store(connection)
     store = stores[url]
     for name in store.db.list_collection_names():
         store.db[name].delete_many({})

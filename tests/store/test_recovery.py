@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from minibatch import points
+from minibatch.errors import StoreUnavailable
 from minibatch.order import Order
 from minibatch.store import Record
 from tests.store.bench import STREAM, Bench, failed
@@ -85,6 +86,27 @@ def test_copies_of_a_committed_window_are_swept_away(moved: Bench, at_copied: Ho
     assert (moved.buffered(), moved.window(record)) == (2, None)
     moved.store.sweep_strays(STREAM)
     assert moved.buffered() == 0
+
+
+@pytest.mark.parametrize('late', [True, False], ids=['then', 'later'])
+def test_a_rescuer_that_had_no_time_leaves_no_copies(moved: Bench, at_copied: Hook, late: bool) -> None:
+    """The owner commits late, and the rescuer sees that in its next round."""
+    record = expired(moved)
+
+    def no_answer() -> None:
+        if not late:
+            moved.store.commit([record])
+        raise StoreUnavailable('MongoDB did not answer in time')
+    at_copied(no_answer)
+    assert moved.store.recover(STREAM, 8) == []
+    assert moved.buffered() == 2
+    if late:
+        moved.store.renew([record], 60)
+        assert moved.store.recover(STREAM, 8) == []
+        assert moved.buffered() == 2
+        moved.store.commit([record])
+    assert moved.store.recover(STREAM, 8) == []
+    assert (moved.buffered(), moved.window(record)) == (0, None)
 
 
 def test_the_sweep_for_copies_leaves_everything_else_alone(moved: Bench) -> None:

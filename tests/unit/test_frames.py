@@ -151,8 +151,8 @@ def _nan(value: Any) -> bool:
 
 
 def _missing(value: Any) -> bool:
-    return value is None or value is pd.NA or value is pd.NaT or (
-        isinstance(value, (float, Decimal)) and math.isnan(value))
+    return value is None or value is pd.NA or value is pd.NaT or _nan(value) or (
+        isinstance(value, Decimal) and value.is_nan())
 
 
 # -- frames as results
