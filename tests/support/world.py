@@ -110,7 +110,7 @@ class World:
                    + self.db.window.count_documents({**of, 'state': {'$nin': ended}}))
 
     def waiting(self) -> int:
-        """As :meth:`left`, but for copies: a consumer killed while it puts back a window may leave some, in no window."""
+        """As :meth:`left`, but for copies: who is killed while it puts back a window may leave some, in no window."""
         copies = self.db.buffer.count_documents({'stream': self.stream, 'copied': True})
         return self.left() - int(copies)
 
