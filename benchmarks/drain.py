@@ -31,11 +31,15 @@ _trials = count(1)
 
 @dataclass
 class Drained:
-    """The rate after the warm-up, the peak memory of one consumer in megabytes, and the seconds in all."""
+    """The rate after the warm-up, the peak memory of one consumer in megabytes, and the seconds in all.
+
+    :ivar events: when windows were run, and how many messages they had
+    """
 
     rate: float
     memory: float
     seconds: float
+    events: list[tuple[float, int]]
 
 
 def case_of(size: int, consumers_: int) -> str:
@@ -76,7 +80,7 @@ def drain(engine: Engine, server: str, client: MongoClient[dict[str, Any]], size
     events = [event for report in reports for event in report.events]
     if (arrived := sum(n for _, n in events)) != total:
         raise TrialFailed(f'{arrived:,} messages of {total:,} arrived')
-    return Drained(rate_after_warm_up(events, total, end), memory, end - started)
+    return Drained(rate_after_warm_up(events, total, end), memory, end - started, events)
 
 
 def run(figures: Figures, server: str, client: MongoClient[dict[str, Any]], *, sizes: Iterable[int],

@@ -325,10 +325,14 @@ class Stream(Operators, Document):
         """Windows that are out of attempts: ``list()``, ``show(id)``, ``redrive()``, ``drop()``."""
         return DeadWindows(self.store, self.name)
 
-    def status(self) -> dict[str, Any]:
-        """What the stream is doing, in figures: see :func:`minibatch.status.status`."""
+    def status(self, most: int | None = None) -> dict[str, Any]:
+        """What the stream is doing, in figures: see :func:`minibatch.status.status`.
+
+        :param most: count no more than so many of the messages that wait (default: all of them, of which MongoDB counts
+            some millions a second): if there are more, ``waiting`` is *most*, and ``backlog`` too low as well
+        """
         from minibatch.status import figures
-        return figures(self.store, self.name)
+        return figures(self.store, self.name, most)
 
     def measured(self) -> dict[str, dict[str, Any]]:
         """How long, how large and how late the stream's windows were, over all consumers that ever were.

@@ -32,9 +32,13 @@ def status(stream: str, url: str | None = None) -> dict[str, Any]:
     return figures(store_for(url), stream)
 
 
-def figures(store: Store, stream: str) -> dict[str, Any]:
-    """As :func:`status`, of a store at hand."""
-    raw = store.figures(stream)
+def figures(store: Store, stream: str, most: int | None = None) -> dict[str, Any]:
+    """As :func:`status`, of a store at hand.
+
+    :param most: count no more than so many of the messages that wait: if there may be more, ``waiting`` and ``backlog``
+        are too low
+    """
+    raw = store.figures(stream, most)
     stats, states, now = raw['stats'], raw['states'], raw['now']
 
     def windows(state: str) -> int:

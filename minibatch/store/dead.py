@@ -41,13 +41,17 @@ class Dead(Windows):
         return len(dropped)
 
     @verb
-    def figures(self, stream: str) -> Document:
-        """Counts by state, of messages and of windows, with the age of the oldest message not committed."""
+    def figures(self, stream: str, most: int | None = None) -> Document:
+        """Counts by state, of messages and of windows, with the age of the oldest message not committed.
+
+        :param most: count no more than so many of the messages that wait; MongoDB goes through them one by one
+        """
         states: dict[str, Document] = {doc['_id']: doc for doc in self.windows.aggregate([
             {'$match': {'stream': stream}},
             {'$group': {'_id': '$state', 'windows': {'$sum': 1}, 'messages': {'$sum': '$n'},
                         'oldest': {'$min': '$start'}}}])}
-        waiting = self.buffer.count_documents(free(stream))
+        limit: dict[str, Any] = {} if most is None else {'limit': most}
+        waiting = self.buffer.count_documents(free(stream), **limit)
         first = self.buffer.find_one(free(stream), {'created': 1}, sort=[('_id', 1)])
         open_states = [doc for state, doc in states.items() if state not in (DEAD, DONE, VOID)]
         times = [doc['oldest'] for doc in open_states if doc['messages']] + ([first['created']] if first else [])

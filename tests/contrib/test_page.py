@@ -109,6 +109,33 @@ def test_the_figures_are_those_of_the_store(serve: Any, stream: mb.Stream) -> No
     assert event['error'] is None
 
 
+def test_a_long_backlog_is_counted_seldom(stream: mb.Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In between, what has come and gone is added, and it is not claimed to be counted."""
+    monkeypatch.setattr(board, 'COUNTED', 20)
+    seen = board.Backlog(stream)
+
+    def looked() -> tuple[int, int, bool]:
+        stream.store.tally.flush()
+        figures = seen.figures()
+        return figures['backlog'], figures['waiting'], figures['counted']
+
+    stream.extend({'n': n} for n in range(19))
+    assert looked() == (19, 19, True)
+    stream.extend({'n': n} for n in range(31))
+    assert looked() == (50, 50, True)
+    stream.extend({'n': n} for n in range(10))
+    assert looked() == (60, 60, False)
+    passed(stream, size=30)
+    assert looked() == (0, 0, True)
+    stream.extend({'n': n} for n in range(30))
+    assert looked() == (30, 30, True), 'counted anew'
+    stream.clear()
+    stream.extend({'n': n} for n in range(20))
+    assert looked() == (50, 50, False), 'nobody told of what was removed'
+    monkeypatch.setattr(time, 'monotonic', lambda now=time.monotonic: now() + board.COUNT_AGAIN)
+    assert looked() == (20, 20, True), 'until it is counted again'
+
+
 def test_one_poller_serves_all_pages(serve: Any, stream: mb.Stream, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     looks: Counter[str] = Counter()
 

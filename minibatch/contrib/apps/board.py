@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks with a page open, without one, and at the most; a look takes a twentieth of the time.
 LIVE, QUIET, SLOWEST, SHARE = 1.0, 5.0, 15.0, 20
+#: Messages that are counted at each look. More are counted after so many seconds, and for a hundredth of the time.
+COUNTED, COUNT_AGAIN, COUNT_SHARE = 10_000, 15.0, 100
 #: Seconds over which rates and percentiles are taken, and for which figures are kept.
 RATE, LATELY, KEPT = 10.0, 60.0, 300.0
 #: Seconds after which a total that has not grown counts as standing still.
@@ -69,6 +71,35 @@ class Total:
         end = steps[-1][0] if at - steps[-1][0] <= SILENT else at
         # A total may fall: when a consumer is killed, or a stream made anew.
         return round(max(0, steps[-1][1] - steps[0][1]) / (end - begin), 1) if end > begin else 0.0
+
+
+class Backlog:
+    """A stream's figures where it takes MongoDB long to count what waits: it is counted seldom.
+
+    In between, the totals tell what has come and gone since.
+
+    :param stream: has ``status(most)``
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._counted: dict[str, Any] = {}
+        self._again = 0.0
+
+    def figures(self) -> dict[str, Any]:
+        """As ``Stream.status()``, and ``counted``: whether its ``backlog`` and ``waiting`` were counted just now."""
+        seen: dict[str, Any] = self._stream.status(COUNTED)
+        if seen['waiting'] < COUNTED:
+            self._counted = {}
+            return seen | {'counted': True}
+        began = time.monotonic()
+        if not self._counted or began >= self._again:
+            self._counted = self._stream.status()
+            self._again = began + max(COUNT_AGAIN, COUNT_SHARE * (time.monotonic() - began))
+            return self._counted | {'counted': True}
+        more = sum(sign * (seen[total] - self._counted[total]) for sign, total in ((1, 'appended'), (-1, 'committed')))
+        return seen | {name: max(seen[name], self._counted[name] + more) for name in ('backlog', 'waiting')} | {
+            'counted': False}
 
 
 class Past:
@@ -135,7 +166,7 @@ class Board:
         self._packed = b''
         self._number = 0
         self._past: dict[str, Past] = {}
-        self._streams: dict[str, Any] = {}
+        self._streams: dict[str, tuple[Any, Backlog]] = {}
         self._listeners = 0
         self._thread: threading.Thread | None = None
         self._owner = 0
@@ -240,9 +271,10 @@ class Board:
 
     def _figures(self, at: float, name: str) -> dict[str, Any]:
         if name not in self._streams:
-            self._streams[name] = mb.stream(name, url=self.url)
-        stream = self._streams[name]
-        seen, took = stream.status(), stream.measured()
+            stream = mb.stream(name, url=self.url)
+            self._streams[name] = stream, Backlog(stream)
+        stream, backlog = self._streams[name]
+        seen, took = backlog.figures(), stream.measured()
         with self._news:
             return {**seen, **self._past.setdefault(name, Past()).note(at, seen, took)}
 

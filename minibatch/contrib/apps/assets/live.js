@@ -136,7 +136,7 @@ class Card {
       rate(figures.rates.appended)} now, ${rate(most(appended))} at the most; committed ${
       rate(figures.rates.committed)} now, ${rate(most(committed))} at the most`);
     $('.backlog', this.element).setAttribute('aria-label', `Backlog in the last five minutes: ${
-      count(figures.backlog)} messages now, ${count(most(backlog))} at the most`);
+      figures.counted ? '' : 'about '}${count(figures.backlog)} messages now, ${count(most(backlog))} at the most`);
   }
 
   consumers(figures) {
@@ -302,7 +302,7 @@ function show(event, history = {}) {
     return row;
   }, (row, name) => {
     const each = event.streams[name];
-    [rate(each.rates.appended), rate(each.rates.committed), count(each.backlog), seconds(each.lag),
+    [rate(each.rates.appended), rate(each.rates.committed), (each.counted ? '' : '≈ ') + count(each.backlog), seconds(each.lag),
       seconds(each.latency.p99), count(each.dead), count(each.consumers.length)].forEach(
       (text, at) => write(row.children[at + 1], text));
   });
