@@ -75,7 +75,7 @@ def measure(chosen: argparse.Namespace, url: str, client: MongoClient[dict[str, 
     if events.PART in chosen.parts:
         events.run(figures, url, client, reps=chosen.reps, scale=chosen.scale)
     if page.PART in chosen.parts:
-        page.run(figures, url, client, messages=int(1_500_000 * share), reps=chosen.reps)
+        page.run(figures, url, client, messages=int(2_000_000 * share), reps=chosen.reps)
 
 
 def interrupt(signum: int, frame: Any) -> None:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 #: Seconds between two looks with a page open, without one, and at the most; a look takes a twentieth of the time.
 LIVE, QUIET, SLOWEST, SHARE = 1.0, 5.0, 15.0, 20
 #: Messages that are counted at each look. More are counted after so many seconds, and for a hundredth of the time.
-COUNTED, COUNT_AGAIN, COUNT_SHARE = 10_000, 15.0, 100
+COUNTED, COUNT_AGAIN, COUNT_SHARE = 10_000, 60.0, 100
 #: Seconds over which rates and percentiles are taken, and for which figures are kept.
 RATE, LATELY, KEPT = 10.0, 60.0, 300.0
 #: Seconds after which a total that has not grown counts as standing still.
