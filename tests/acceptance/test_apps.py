@@ -100,17 +100,17 @@ def test_a_worker_and_a_producer(shop: Person, db: Any) -> None:
 @pytest.mark.fault
 def test_ctrl_c_in_the_middle(shop: Person, db: Any) -> None:
     """What runs is finished, what waits is there for the next worker; each order is booked once."""
-    command(shop, 'send', 'orders', *orders(0, 1500)).end()
+    command(shop, 'send', 'orders', *orders(0, 6000)).end()
     worker = command(shop, 'worker')
     worker.wait_until(lambda: len(booked(db)) > 20)
     worker.interrupt()
     worker.end()
-    assert len(booked(db)) < 1200
+    assert len(booked(db)) < 4800
     again = command(shop, 'worker', name='again')
-    again.wait_until(lambda: len(booked(db)) >= 1200)
+    again.wait_until(lambda: len(booked(db)) >= 4800)
     os.kill(again.process.pid, signal.SIGTERM)
     again.end()
-    assert booked(db) == paid(1500)
+    assert booked(db) == paid(6000)
 
 
 @pytest.mark.fault
