@@ -12,7 +12,6 @@ from concurrent.futures import TimeoutError as TooLong
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from minibatch.clock import EPOCH
 from minibatch.errors import BacklogFull, LeaseLost, StoreUnavailable, WindowTimeout
 from minibatch.logs import line
 from minibatch.measures import MEASURED, Histogram
@@ -20,6 +19,7 @@ from minibatch.outcome import Outcome, failure
 from minibatch.points import reached
 from minibatch.sinks import put_all_in, rows_for
 from minibatch.store import Record, Store, Verdict
+from minibatch.store.record import milliseconds
 from minibatch.tracing import Spans
 from minibatch.window.base import Batch, Options, WindowEmitter
 
@@ -201,12 +201,12 @@ class Delivery:
         self.committed += done
         if done == len(settled):
             sized, late = self.measured['size'].add, self.measured['latency'].add
-            now = round((self.store.clock.now() - EPOCH).total_seconds() * 1000)
+            now = milliseconds(self.store.clock.now())
             for record, _, _ in settled:
                 self.messages += record.n
                 sized(record.n)
                 if record.times:
-                    late(max(0, now - max(memoryview(record.times).cast('q'))) * 1000)
+                    late(record.waited(now))
         if done < len(settled):
             log.info('%s: %d window(s) had gone to another consumer; their results here do not count',
                      self.emitter.stream_name, len(settled) - done, extra=self.fields)

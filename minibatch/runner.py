@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -20,7 +19,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from minibatch.clock import EPOCH
 from minibatch.cutter import Cutter
 from minibatch.delivery import Delivery, Settled
 from minibatch.errors import LeaseLost, OptionError, StoreUnavailable
@@ -30,6 +28,7 @@ from minibatch.outcome import Outcome, failure
 from minibatch.points import reached
 from minibatch.signals import stopped_by_signals
 from minibatch.store import Record
+from minibatch.store.record import milliseconds
 from minibatch.store.schema import MAX_GROUP
 from minibatch.tables.closing import closing
 from minibatch.upkeep import Upkeep
@@ -302,11 +301,11 @@ class Runner:
 
     def _waited(self, records: Sequence[Record]) -> None:
         """Measure for how long windows of a first attempt have waited since the last of their messages came."""
-        now = round((self.store.clock.now() - EPOCH).total_seconds() * 1000)
+        now = milliseconds(self.store.clock.now())
         waited = self.delivery.measured['queue'].add
         for record in records:
             if record.attempt <= 1 and record.times:
-                waited(max(0, now - int.from_bytes(record.times[-8:], sys.byteorder, signed=True)) * 1000)
+                waited(record.waited(now))
 
     def _done(self, future: Future[list[Outcome]]) -> None:
         self._finished.append(future)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,13 @@ class Record:
         """The messages' data in order, or ``None`` where they are still in the buffer."""
         return self.packed.unpack() if self.packed is not None else self.data
 
+    def waited(self, now: int) -> int:
+        """Microseconds since its last message came; 0 if it has none.
+
+        :param now: of :func:`milliseconds`
+        """
+        return max(0, now - int.from_bytes(self.times[-8:], sys.byteorder, signed=True)) * 1000 if self.times else 0
+
     def ids(self) -> list[Any]:
         """The members' ``_id`` in order."""
         return unpack_ids(self.members)
@@ -100,7 +108,16 @@ def unpack_ids(packed: Any) -> list[Any]:
 
 def pack_times(times: Iterable[datetime]) -> bytes:
     """Times as 8 bytes each, in milliseconds since the epoch (the resolution that MongoDB keeps)."""
-    return array('q', [(each - EPOCH) // _MILLISECOND for each in times]).tobytes()
+    return array('q', map(milliseconds, times)).tobytes()
+
+
+def milliseconds(at: datetime) -> int:
+    """A time as it is packed: since the epoch.
+
+    >>> milliseconds(datetime(1970, 1, 1, 0, 0, 1, 234_567))
+    1234
+    """
+    return (at - EPOCH) // _MILLISECOND
 
 
 def unpack_times(packed: bytes) -> list[datetime]:

@@ -436,7 +436,10 @@ def test_a_module_that_starts_its_consumer_on_import(person: Person, url: str, d
 
 
 def test_a_script_that_ends_takes_its_consumers_along(person: Person) -> None:
-    source = SCRIPT.replace('app.run(port=PORT)', '').replace("print('ended')", 'import time; time.sleep(0.5)')
+    source = SCRIPT.replace('app.run(port=PORT)', '') + """\
+from minibatch.testing import wait_until
+wait_until(lambda: app.consumers[0].pid, 30)
+"""
     person.start('app.py', source).end()
     wait_until(lambda: not person.processes(), what='the consumer to end')
 
