@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from minibatch.runner import Runner
 
 
-#: Seconds between two looks for copies of messages whose window is gone; there is one when a consumer begins to lead.
-STRAYS = 3600.0
+#: The look for copies of messages whose window is gone asks for every window with messages in the buffer, of which
+#: there may be many dead ones: it takes no more of the time than one part in this.
+RARELY = 200
 
 
 class Upkeep:
@@ -107,8 +108,8 @@ class Upkeep:
             self.store.sweep(self.stream)
             self.store.roll_forward(self.stream)
         if not self.runner.emitter.keep and now >= self._stray_at:
-            self._stray_at = now + STRAYS  # seldom: it looks at every window that has messages in the buffer
             self.store.sweep_strays(self.stream)
+            self._stray_at = now + max(6 * self.every, RARELY * (time.monotonic() - now))
         if stream.max_age and now >= self._expire_at:
             self._expire_at = now + min(30.0, stream.max_age / 4) * random.uniform(0.5, 1.0)
             self.store.expire(self.stream, stream.max_age, bool(stream.expire_unprocessed))

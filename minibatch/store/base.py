@@ -93,6 +93,7 @@ class Base:
     """One MongoDB database as the engine uses it.
 
     :param connection: where; collections and indexes are created if they are missing
+    :ivar settled: the windows, in states that no failover takes back: for who removes or frees something because of one
     :ivar clustered: whether the buffer is clustered on ``_id``
     """
 
@@ -107,6 +108,7 @@ class Base:
         self.streams = self.db['stream']
         self.buffer = self.db['buffer']
         self.windows = self.db['window']
+        self.settled = self.windows.with_options(read_concern=schema.SETTLED)
         self.consumers = self.db['consumer']
         self.sources = self.db['source']
         self.tables = self.db['table']

@@ -222,10 +222,10 @@ class Cut(Lead):
 
         :return: windows finished
         """
-        docs = list(self.windows.find({'stream': stream, 'state': CUTTING}))
+        docs = list(self.settled.find({'stream': stream, 'state': CUTTING}))
         if docs:
             self.publish(sorted(self.complete(stream, docs)))
-        for doc in self.windows.find({'stream': stream, 'state': VOID}, {'created': 1}):
+        for doc in self.settled.find({'stream': stream, 'state': VOID}, {'created': 1}):
             self._unmark(stream, doc['_id'])
             if doc['created'] < self.clock.now() - timedelta(hours=1):
                 self.windows.delete_one({'_id': doc['_id'], 'state': VOID})

@@ -23,6 +23,8 @@ MAJORITY = WriteConcern('majority', j=True, wtimeout=30_000)
 LIGHT = WriteConcern(1)
 #: A transaction's reads see one moment of the database.
 SNAPSHOT = ReadConcern('snapshot')
+#: What a majority of the members has, so that no failover takes it back; it may be a little behind.
+SETTLED = ReadConcern('majority')
 
 CODEC: CodecOptions[Document] = CodecOptions(
     uuid_representation=UuidRepresentation.STANDARD, datetime_conversion=DatetimeConversion.DATETIME_AUTO)

@@ -178,7 +178,7 @@ class Windows(Base):
         if not ids:
             return
         query: Document = {'_id': {'$in': ids}, 'state': DONE} | ({} if kept else {'keep': {'$ne': True}})
-        done = [doc['_id'] for doc in self.windows.find(query, {'_id': 1})]
+        done = [doc['_id'] for doc in self.settled.find(query, {'_id': 1})]
         if done:
             query = marked(records[0].stream, '') | {'window': {'$in': done}}
             self.buffer.delete_many(query)

@@ -6,11 +6,16 @@ import contextlib
 import time
 from collections.abc import Callable
 
+import pymongo
 import pytest
+from pymongo import WriteConcern
 from pymongo.errors import PyMongoError
 
 import minibatch as mb
+from minibatch.connection import connect
 from minibatch.errors import StoreUnavailable
+from minibatch.store import Store
+from tests.store.bench import Bench
 from tests.support.mongod import Deployment
 from tests.support.waiting import wait_until
 from tests.support.world import World, at
@@ -144,3 +149,31 @@ def test_window_numbers_survive_a_failover(world_of_three: World, trio: Deployme
         assert world.verdict().wrongs, 'nobody noticed that window ids were used twice'
     else:
         world.judge()
+
+
+@pytest.mark.parametrize(('state', 'left'), [('done', 0), ('void', 2), ('cutting', 2)])
+def test_nobody_tidies_up_after_what_a_failover_may_take_back(
+    trio: Deployment, dbname: str, state: str, left: int,
+) -> None:
+    """A window has a state that only the primary knows of; who removed its messages then could not bring them back."""
+    bench = Bench(Store(connect(trio.url(dbname))), 'marked')
+    record = bench.running(2)
+    messages = bench.store.buffer
+    if state == 'cutting':
+        messages.update_many({}, {'$set': {'processed': False, 'window': None}})
+
+    def tidied() -> tuple[int, int]:
+        for tidy in (bench.store.sweep, bench.store.roll_forward):
+            with contextlib.suppress(StoreUnavailable), pymongo.timeout(1):  # even a write of nothing is not confirmed
+                tidy(bench.stream)
+        return messages.count_documents({}), messages.count_documents({'window': record.id})
+
+    before = 0 if state == 'cutting' else 2
+    trio.replicate(False)
+    try:
+        bench.store.windows.with_options(write_concern=WriteConcern(1)).update_one(
+            {'_id': record.id}, {'$set': {'state': state}})
+        assert tidied() == (2, before)
+    finally:
+        trio.replicate(True)
+    wait_until(lambda: tidied() == (left, 2 if state == 'cutting' else 0), 10)

@@ -88,3 +88,14 @@ def test_a_whole_consumer_with_its_pool(world: World) -> None:
 
 def test_who_puts_a_failed_window_back(world: World) -> None:
     sleep_and_wake(world, 'fail:copied', function={'fault': 'raise', 'on': 't:5', 'attempts': 1})
+
+
+def test_what_a_killed_rescuer_copied_goes_soon(world: World) -> None:
+    """The owner committed after all, nobody lives who knows of the copies, and the leader has looked before."""
+    world.append(50)
+    world.consumer()
+    world.wait_drained()
+    world.db.buffer.insert_one({'stream': world.stream, 'data': {'id': 't:1'}, 'processed': True,
+                                'window': f'{world.stream}:1', 'copied': True})
+    world.wait_drained()
+    world.judge()
