@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from minibatch.app.command import TOGETHER, groups, parsed
 from minibatch.cli.codes import INTERRUPTED
@@ -49,15 +51,13 @@ def append(stream: str, messages: tuple[str, ...], path: str | None, create: boo
     if messages and path:
         raise OptionError('give messages or --file, not both; nothing was appended')
     target = Stream.get_or_create(stream, url=url) if create else opened(url, stream)
-    given: Iterator[Batch]
+    totals = Totals(target, key)
     if messages:
-        given = iter([[(f'message {n}', parsed(text, f'message {n}')) for n, text in enumerate(messages, 1)]])
-        totals = Totals(target, key)
-        totals.add(given, lambda n: None)
+        batch = [(f'message {n}', parsed(text, f'message {n}')) for n, text in enumerate(messages, 1)]
+        totals.add([batch], lambda n: None)
     else:
-        totals = Totals(target, key)
-        with _text(path) as text, _bar() as bar:
-            totals.add(_read(text), bar)
+        with _text(path) as text, _bar(read := Messages(text)) as tell:
+            totals.add(read, tell)
     target.stop()
     if json_:
         say_json({'stream': stream, 'appended': totals.appended, 'already': totals.already})
@@ -79,7 +79,7 @@ class Totals:
         self._stream, self._key = stream, key
         self._once = None if key is None else Once(stream)
 
-    def add(self, batches: Iterator[Batch], tell: Callable[[int], None]) -> None:
+    def add(self, batches: Iterable[Batch], tell: Callable[[int], None]) -> None:
         """Append them all.
 
         :param tell: told how many there are so far
@@ -128,29 +128,48 @@ def _which(batch: Batch, error: InvalidMessage) -> InvalidMessage:
     return error
 
 
-def _read(text: TextIO) -> Iterator[Batch]:
-    """Batches of messages, from lines of JSON or from one array."""
-    lines = iter(text)
-    skipped, first = next(((n, line) for n, line in enumerate(lines) if line.strip()), (0, ''))
-    if not first.lstrip().startswith('['):
-        for group in groups(chain([first], lines)):
-            batch: Batch = []
-            for n, line in group:
-                which = f'line {n + skipped}'
-                try:
-                    batch.append((which, parsed(line, which)))
-                except InvalidMessage:
-                    if batch:
-                        yield batch
-                    raise
-            yield batch
-        return
-    try:
-        array = json.loads(first + ''.join(lines))
-    except (ValueError, RecursionError) as error:
-        raise InvalidMessage(f'it begins with [, but is no JSON array: {error}; nothing was appended') from None
-    for n in range(0, len(array), TOGETHER):
-        yield [(f'item {at}', _object(row, at)) for at, row in enumerate(array[n:n + TOGETHER], n + 1)]
+class Messages:
+    """Batches of messages, from lines of JSON or from one array.
+
+    :param text: where they are read
+    """
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self._array: list[Any] | None = None
+        self._bytes = 0
+        with suppress(OSError):  # no file at all
+            about = os.fstat(text.fileno())
+            self._bytes = about.st_size if stat.S_ISREG(about.st_mode) else 0
+
+    def share(self, n: int) -> float | None:
+        """The part of all that has been read when *n* messages are stored; ``None`` if nobody knows the end."""
+        if self._array is not None:
+            return n / len(self._array)
+        return self._text.buffer.tell() / self._bytes if self._bytes else None
+
+    def __iter__(self) -> Iterator[Batch]:
+        lines = iter(self._text)
+        skipped, first = next(((n, line) for n, line in enumerate(lines) if line.strip()), (0, ''))
+        if not first.lstrip().startswith('['):
+            for group in groups(chain([first], lines)):
+                batch: Batch = []
+                for n, line in group:
+                    which = f'line {n + skipped}'
+                    try:
+                        batch.append((which, parsed(line, which)))
+                    except InvalidMessage:
+                        if batch:
+                            yield batch
+                        raise
+                yield batch
+            return
+        try:
+            self._array = array = json.loads(first + ''.join(lines))
+        except (ValueError, RecursionError) as error:
+            raise InvalidMessage(f'it begins with [, but is no JSON array: {error}; nothing was appended') from None
+        for n in range(0, len(array), TOGETHER):
+            yield [(f'item {at}', _object(row, at)) for at, row in enumerate(array[n:n + TOGETHER], n + 1)]
 
 
 def _object(row: Any, at: int) -> dict[str, Any]:
@@ -176,13 +195,18 @@ def _text(path: str | None) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[int], None]]:
+def _bar(given: Messages) -> Iterator[Callable[[int], None]]:
     """A bar on standard error that shows how many messages are stored, if that is a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda n: None
         return
-    columns: Iterable[Any] = (TextColumn('appended'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns: Iterable[Any] = (TextColumn('appended {task.fields[n]:,}'), BarColumn(), TaskProgressColumn(),
+                              TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task('appended', total=None)
-        yield lambda n: progress.update(task, completed=n)
+        task = progress.add_task('appended', total=None, n=0)
+
+        def tell(n: int) -> None:
+            share = given.share(n)
+            progress.update(task, n=n, completed=share or 0, total=None if share is None else 1)
+        yield tell

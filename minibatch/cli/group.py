@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -22,8 +23,10 @@ from minibatch.cli.output import safe
 from minibatch.cli.running import run
 from minibatch.cli.serving import demo, server
 from minibatch.errors import MinibatchError
-from minibatch.logs import hidden
+from minibatch.logs import hidden, writes_json
 from minibatch.urls import masked
+
+log = logging.getLogger('minibatch')
 
 #: From a URL's scheme to the last @ of all: a password may hold anything.
 _URL = re.compile(r'\b[a-z][a-z0-9+.-]*://(?:.*@)?\S*', re.DOTALL | re.IGNORECASE)
@@ -60,7 +63,10 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except MinibatchError as error:
-            click.echo(f'Error: {safe(hidden(str(error)))}', err=True)
+            if writes_json():
+                log.error('%s', error, extra={'code': code_of(error)})
+            else:
+                click.echo(f'Error: {safe(hidden(str(error)))}', err=True)
             ctx.exit(code_of(error))
         except click.ClickException as error:
             _retell(error)

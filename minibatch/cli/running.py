@@ -14,6 +14,7 @@ from minibatch.cli.keeping import Keeper
 from minibatch.cli.loading import members
 from minibatch.cli.options import with_url
 from minibatch.cli.output import say
+from minibatch.connection import connectdb
 from minibatch.crew import Crew
 from minibatch.errors import OptionError
 from minibatch.logs import for_command, writes_json
@@ -51,10 +52,13 @@ def run(targets: tuple[str, ...], workers: int | None, once: bool, restart: bool
         if url:  # where others cannot read it
             os.environ['MINIBATCH_MONGO_URL'] = url
         raise SystemExit(Keeper(['run', *options, '--', *targets], targets, restart=restart, reload=reload_).run())
-    if url:
-        os.environ['MINIBATCH_MONGO_URL'] = url  # for worker processes, and for what the file itself does
-    found = [member for target in targets for member in members(target, url, workers)]
-    for_command(loglevel, as_json=json_)  # what has been loaded may have set up logging of its own
+    try:
+        if url:
+            connectdb(url)
+            os.environ['MINIBATCH_MONGO_URL'] = url  # for worker processes, and for what the file itself does
+        found = [member for target in targets for member in members(target, url, workers)]
+    finally:
+        for_command(loglevel, as_json=json_)  # what has been loaded may have set up logging of its own
     crew = Crew('run', found)
     if once:
         for member in found:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 import minibatch as mb
 from tests.support.shell import Shell, terminal
@@ -110,11 +114,21 @@ def test_a_command_that_was_interrupted_is_repeated_by_its_key(shell: Shell, fil
     assert len(data(stream)) == 2500
 
 
-def test_a_terminal_sees_a_bar(shell: Shell, filled: Filled) -> None:
-    stream = filled()
+@pytest.mark.parametrize(('how', 'percent'), [('lines', True), ('array', True), ('pipe', False)])
+def test_a_terminal_sees_a_bar(shell: Shell, filled: Filled, tmp_path: Path, how: str, percent: bool) -> None:
+    """How far it is can be told of what has an end."""
+    stream, path = filled(), tmp_path / 'rows'
+    text = json.dumps([{'n': 1}] * 2500) if how == 'array' else '{"n": 1}\n' * 2500
+    writer = threading.Thread(target=path.write_text, args=[text])
+    if how == 'pipe':
+        os.mkfifo(path)
+    writer.start()
+    if how != 'pipe':
+        writer.join()
     with terminal() as (name, seen):
-        assert shell('append', 'orders', stdin='{"n": 1}\n' * 2500, terminal=name, TERM='xterm').code == 0
+        assert shell('append', 'orders', '--file', str(path), terminal=name, TERM='xterm').code == 0
         bar = wait_until(seen)
-    assert 'appended' in bar
-    assert '2500/' in bar
+    writer.join()
+    assert 'appended 2,500' in bar
+    assert ('100%' in bar) == ('%' in bar) == percent
     assert stream.status()['waiting'] == 2500

@@ -211,6 +211,21 @@ def test_an_error_shows_the_code_and_no_password(shell: Shell, home: Path) -> No
     assert 'geheim' not in wrong.err
 
 
+def test_a_service_that_cannot_begin_says_so_in_json(shell: Shell, home: Path) -> None:
+    (home / 'broken.py').write_text('1 / 0\n')
+    away = 'mongodb://127.0.0.1:1/shop?serverSelectionTimeoutMS=100'
+    for args, code, said in [
+        (['app.py:bil'], 2, "app.py has no consumer 'bil'; did you mean bill?"),
+        (['broken.py'], 1, 'broken.py cannot be loaded, and nothing was started:'),
+        (['app.py:bill', '--url', away], 4, '127.0.0.1:1'),
+    ]:
+        wrong = shell('run', *args, '--json')
+        line = json.loads(wrong.err)
+        assert (wrong.code, line['code'], line['level']) == (code, code, 'error')
+        assert said in line['message']
+        assert 'MINIBATCH_MONGO_URL' not in line['message'], 'that is not where the URL is from'
+
+
 def test_workers_are_as_many_as_the_command_says(shell: Shell, home: Path, filled: Filled) -> None:
     stream = filled()
     (home / 'app.py').write_text(APP.replace("size=2, executor='inline', sink=print", "size=2, executor='thread'"))
