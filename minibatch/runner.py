@@ -208,15 +208,16 @@ class Runner:
         return max(0.0, min(0.25, self._take_at - time.monotonic()))
 
     def _drain(self) -> None:
-        """One pass: whatever is due now is cut and run."""
+        """One pass: whatever is due now is cut and run, after what has been cut before."""
+        more = True
         while not self.emitter.should_stop():
-            more = self.cutter.step_again()
             self._take_at = 0.0
             records = self._next()
             if not records and not more:
                 break
             self._submit(records)
             self._finish()
+            more = self.cutter.step_again()
 
     def _finish(self) -> None:
         while self._calls:
@@ -225,7 +226,7 @@ class Runner:
             self._settle()
 
     def _next(self) -> list[Record]:
-        """Windows to run: those handed over, then those that wait for anybody."""
+        """Windows to run, those that were handed over and those that wait for anybody, in the order of the stream."""
         records = self._all_handed()
         now = self._round_at = time.monotonic()
         due = [at for at in self.delivery.retry_at if at <= now]
@@ -246,7 +247,7 @@ class Runner:
             records += taken
             self._pause = 0.01 if taken else min(self._pause * 2, LEADING if self.cutter.leads else FOLLOWING)
             self._take_at = 0.0 if taken else now + self._pause
-        return records
+        return sorted(records, key=lambda each: each.seq)
 
     def _in_a_group(self) -> int:
         return max(1, int(MAX_GROUP / max(1.0, self._size)))

@@ -154,6 +154,17 @@ def test_a_stop_waits_for_the_window_that_runs(stream: mb.Stream, db: Any) -> No
     assert ns(passed(stream, size=1)) == [[n] for n in range(done, 3)], 'the others are given back'
 
 
+def test_windows_that_were_given_back_run_before_newer_ones(stream: mb.Stream, db: Any) -> None:
+    fill(stream, 2)
+    first = stream.streaming(size=1, executor='inline').make(lambda window: None).engine  # type: ignore[attr-defined]
+    first.cutter.step()
+    first.stop()
+    stream.extend([{'n': 2}, {'n': 3}])
+    assert db.window.distinct('state') == ['ready']
+    assert db.buffer.count_documents({}) > 0
+    assert ns(passed(stream, size=1)) == [[0], [1], [2], [3]]
+
+
 def test_a_source_feeds_the_stream_while_it_is_consumed(stream: mb.Stream, url: str) -> None:
     class Source:
         ended = threading.Event()
