@@ -7,6 +7,7 @@ import time
 import pytest
 
 import minibatch as mb
+from tests.support.waiting import patience
 from tests.support.world import World, at
 
 MEGABYTE = 1 << 20
@@ -67,7 +68,7 @@ def test_an_empty_stream(world: World) -> None:
     since = time.monotonic()
     once = world.consumer(blocking=False)
     assert once.wait(10) == 0, once.said
-    assert time.monotonic() - since < 8
+    assert time.monotonic() - since < patience(8)
     world.consumer()
     world.patiently(lambda: len(list(world.log.read('started'))) == 2, 10, 'the second consumer to start')
     world.append(10)

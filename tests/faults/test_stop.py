@@ -13,7 +13,7 @@ import pytest
 
 import minibatch as mb
 from tests.support.processes import Child
-from tests.support.waiting import wait_until
+from tests.support.waiting import patience, wait_until
 from tests.support.world import World, at
 
 #: far longer than a test lasts: whoever leaves a lease behind blocks the next consumer for good
@@ -27,7 +27,7 @@ def ends_cleanly(world: World, child: Child, within: float = 6) -> None:
     since = time.monotonic()
     code = child.wait(20)
     assert code == 0, f'code {code}\n{child.said[-3000:]}'
-    assert time.monotonic() - since < within
+    assert time.monotonic() - since < patience(within)
     assert any(world.log.read('ended')), 'mb.streaming did not return'
     wait_until(lambda: not child.family(), 3, what='its processes to end')
     assert 'Traceback' not in child.said, child.said[-3000:]

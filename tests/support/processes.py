@@ -14,7 +14,7 @@ from typing import Any
 
 from .mongod import die_with_parent
 from .nursery import ROOT, Nursling
-from .waiting import wait_until
+from .waiting import patience, wait_until
 
 _TAG = 'MINIBATCH_TEST_TAG'
 
@@ -82,7 +82,7 @@ class Child:
     def wait(self, timeout: float = 20) -> int:
         """Wait for its end and return the exit code (minus the signal's number if a signal ended it)."""
         try:
-            return self.process.wait(timeout)
+            return self.process.wait(patience(timeout))
         except subprocess.TimeoutExpired:
             raise AssertionError(f'{self.config["role"]} {self.pid} is still there after {timeout} s\n'
                                  f'{self.said[-3000:]}') from None

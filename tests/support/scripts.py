@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from .mongod import die_with_parent
-from .waiting import wait_until
+from .waiting import patience, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 _TAG = 'MINIBATCH_TEST_TAG'
@@ -67,7 +67,7 @@ class Script:
     def end(self, timeout: float = 60, *, code: int = 0) -> str:
         """Wait for its end, which must be an orderly one, and return what it printed."""
         try:
-            ended = self.process.wait(timeout)
+            ended = self.process.wait(patience(timeout))
         except subprocess.TimeoutExpired:
             raise AssertionError(f'{self.name} is still there after {timeout:g} s\n{self.said}') from None
         assert ended == code, f'{self.name} ended with code {ended}\n{self.said}'
