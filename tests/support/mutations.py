@@ -56,7 +56,7 @@ MUTATIONS = {
     )),
     # Whoever takes over finishes the cuts that were begun.
     'roll forward': Mutation('minibatch.store.cut', (
-        ("        docs = list(self.windows.find({'stream': stream, 'state': CUTTING}))\n", '        docs = []\n'),
+        ("        docs = list(self.settled.find({'stream': stream, 'state': CUTTING}))\n", '        docs = []\n'),
     )),
     # A window whose lease has run out goes back to the others.
     'recover': Mutation('minibatch.store.windows', (
