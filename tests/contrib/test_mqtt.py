@@ -444,7 +444,6 @@ def test_tls(mqtt: Mqtt, stream: mb.Stream, db: Any, topic: str, guarded: tuple[
     assert [each['payload']['n'] for each in data(db)] == list(range(50))
 
 
-@pytest.mark.filterwarnings('ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning')
 def test_a_certificate_that_nobody_trusts(mqtt: Mqtt, stream: mb.Stream, topic: str, guarded: tuple[int, Path],
                                           caplog: pytest.LogCaptureFixture) -> None:
     port, _ = guarded
