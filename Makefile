@@ -8,6 +8,8 @@ VENV ?= .venv
 ARGS ?=
 # Tests that run at the same time. Most of them wait for servers and leases, so more than there are processors.
 JOBS ?= 4
+# What was late on a busy machine is tried once more, and listed as RERUN; what was lost or doubled is not.
+RETRY ?= --reruns 1 --rerun-except "'(lost|in_two_windows|changed|disordered|doubled|missing)': "
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
@@ -21,7 +23,7 @@ demo: $(VENV)/installed-demo
 	@$(BIN)/minibatch demo $(ARGS)
 
 test: $(VENV)/installed-dev
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(RETRY) $(ARGS)
 
 lint: $(VENV)/installed-dev
 	@$(BIN)/ruff check .
@@ -30,7 +32,7 @@ lint: $(VENV)/installed-dev
 docs: $(VENV)/installed-docs
 	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
 	@echo 'The site is in build/docs/index.html. Now all programs on its pages are run ...'
-	@$(BIN)/python -m pytest --quiet --numprocesses $(JOBS) --dist loadgroup minibatch tests/unit/test_docs.py \
+	@$(BIN)/python -m pytest --quiet --numprocesses $(JOBS) --dist loadgroup $(RETRY) minibatch tests/unit/test_docs.py \
 	    tests/acceptance/test_readme.py tests/acceptance/test_pages.py tests/acceptance/test_seed.py $(ARGS)
 
 bench: $(VENV)/installed-dev

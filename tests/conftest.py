@@ -241,8 +241,9 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say what the fault tests counted, and how much of the documentation was run."""
+    """Say what the fault tests counted, how much of the documentation was run, and what was tried once more."""
     _code_blocks(terminalreporter)
+    _retried(terminalreporter)
     if not oracle.judged:
         return
     terminalreporter.section('what the fault tests counted')
@@ -250,6 +251,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for f in fields(oracle.Verdict):
         if f.name != 'examples':
             terminalreporter.write_line(f'{f.name.replace("_", " ")}: {getattr(oracle.total, f.name)}')
+
+
+def _retried(terminalreporter: Any) -> None:
+    """Nothing that failed goes unseen, though it passed when it was tried again (RETRY in the Makefile)."""
+    for report in terminalreporter.stats.get('rerun', []):
+        terminalreporter.section(f'failed, and was tried once more: {report.nodeid}')
+        terminalreporter.write_line(report.longreprtext)
 
 
 def _code_blocks(terminalreporter: Any) -> None:

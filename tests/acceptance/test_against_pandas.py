@@ -26,6 +26,9 @@ from tests.support.world import World
 pd = pytest.importorskip('pandas', reason="pip install 'minibatch[dataframe]'")
 np = pytest.importorskip('numpy')
 
+#: What is lost or doubled once is so: nothing here is tried once more.
+pytestmark = pytest.mark.flaky(reruns=0)
+
 WHOLE = os.environ.get('MINIBATCH_WHOLE_YEAR') == '1'
 SEED = int(os.environ.get('MINIBATCH_SHUFFLE_SEED', '0')) or random.randrange(1, 1 << 30)
 KILLS = 40 if WHOLE else 3

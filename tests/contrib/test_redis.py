@@ -244,15 +244,16 @@ def test_nothing_is_acknowledged_before_it_is_stored(
     """A full stream: it takes no more than it can hold, is not taken for dead, and what it holds stays pending."""
     caplog.set_level(logging.INFO, 'minibatch')
     feed(upstream, range(200))
+    dead_after = patience(1.5)
     streams = [mb.stream('clicks', url=url, max_backlog=20) for _ in range(2)]
-    streams[0].attach(source(size=10, claim_after=1.5))
+    streams[0].attach(source(size=10, claim_after=dead_after))
     holds(db, 20)
     wait_until(lambda: pending(upstream) >= 20)
     group = groups(upstream)[0]['name']
-    streams[1].attach(source(size=10, claim_after=1.5))
+    streams[1].attach(source(size=10, claim_after=dead_after))
     wait_until(lambda: len(upstream.xinfo_consumers('numbers', group)) == 2)
     began = time.monotonic()
-    wait_until(lambda: time.monotonic() - began > 2)  # longer than it takes to be taken for dead
+    wait_until(lambda: time.monotonic() - began > dead_after + 0.5)
     assert pending(upstream) <= 80
     got: list[int] = []
     while len(got) < 200:

@@ -10,6 +10,9 @@ import minibatch as mb
 from tests.support.chains import joining
 from tests.support.world import World, at
 
+#: What is lost or doubled once is so: nothing here is tried once more.
+pytestmark = pytest.mark.flaky(reruns=0)
+
 
 @pytest.mark.parametrize(('point', 'nth'), [('flow:inserted', 2), ('commit:before', 3), ('commit:done', 2)])
 def test_killed_between_two_streams(world: World, point: str, nth: int) -> None:

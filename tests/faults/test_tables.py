@@ -13,6 +13,9 @@ import minibatch as mb
 from tests.support.waiting import patience
 from tests.support.world import LEASE, World, at
 
+#: What is lost or doubled once is so: nothing here is tried once more.
+pytestmark = pytest.mark.flaky(reruns=0)
+
 SEED = int(os.environ.get('MINIBATCH_CHAOS_SEED', '0')) or random.randrange(1, 1 << 30)
 
 
