@@ -6,8 +6,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-# Tests that run at the same time. Most of them wait for servers and leases, so more than there are processors.
-JOBS ?= 4
+# Tests that run at the same time: many wait for servers and leases, so one more than there are processors. With more
+# it takes as long, and what has a deadline misses it.
+JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 # What was late on a busy machine is tried once more, and listed as RERUN; what was lost or doubled is not.
 RETRY ?= --reruns 1 --rerun-except "'(lost|in_two_windows|changed|disordered|doubled|missing)': "
 
