@@ -28,7 +28,7 @@ test: $(VENV)/installed-dev
 
 lint: $(VENV)/installed-dev
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy --strict minibatch
+	@$(BIN)/mypy --strict --package minibatch --package benchmarks
 
 docs: $(VENV)/installed-docs
 	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --fresh-env --quiet docs build/docs

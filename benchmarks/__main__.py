@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from typing import Any
 
 from pymongo import MongoClient
@@ -96,6 +97,9 @@ def main() -> int:
             measure(chosen, url, client, figures)
         except KeyboardInterrupt:
             figures.failures.append('interrupted: the rest was not measured')
+        except Exception as error:
+            traceback.print_exc()
+            figures.failures.append(f'{type(error).__name__}: {error}; the rest was not measured')
     print(report.markdown(figures, facts))
     for path in report.write(figures, facts, chosen.name):
         progress(f'written: benchmarks/results/{path.name}')

@@ -69,9 +69,10 @@ def waves(engine: Engine, server: str, client: MongoClient[dict[str, Any]]) -> D
             seconds.append(time.monotonic() - began)
         memory = group.members[0].peak_memory()
         reports = group.stop()
-    if (arrived := sum(n for _, n in reports[0].events)) != WAVES * SHORT:
+    events = reports[0].events
+    if (arrived := sum(n for _, n in events)) != WAVES * SHORT:
         raise TrialFailed(f'{arrived:,} messages of {WAVES * SHORT:,} arrived')
-    return Drained(SHORT / statistics.median(seconds[WARM_UP_WAVES:]), memory, sum(seconds))
+    return Drained(SHORT / statistics.median(seconds[WARM_UP_WAVES:]), memory, sum(seconds), events)
 
 
 def _put_at_once(job: Job, client: MongoClient[dict[str, Any]]) -> float:

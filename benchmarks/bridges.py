@@ -142,8 +142,10 @@ def _of_kafka(broker: Any, messages: int) -> tuple[Callable[[], Any], Callable[[
     topic = broker.topic()
     broker.send(topic, (json.dumps(row).encode() for row in rows(messages)))
 
+    quick: dict[str, Any] = {'session_timeout_ms': 1000} if broker.own else {}
+
     def source() -> Any:
-        return KafkaSource(topic, broker.url, size=SIZE, **({'session_timeout_ms': 1000} if broker.own else {}))
+        return KafkaSource(topic, broker.url, size=SIZE, **quick)
 
     def loop() -> Iterator[Documents]:
         consumer = KafkaConsumer(bootstrap_servers=broker.url, enable_auto_commit=False, max_poll_records=SIZE)
@@ -187,7 +189,11 @@ def _sinks(figures: Figures, broker: Any, messages: int, rep: int) -> None:
         sink = KafkaSink(broker.topic(), broker.url, timeout=LIMIT)
         sink.put({'n': -1})
         sink.flush()
-        _timed(figures, MINIBATCH, windows, lambda window: (sink.put(window), sink.flush()), rep)
+
+        def deliver(window: Documents) -> None:
+            sink.put(window)
+            sink.flush()
+        _timed(figures, MINIBATCH, windows, deliver, rep)
         sink.close()
 
     def loop() -> None:

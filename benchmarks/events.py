@@ -129,7 +129,8 @@ def tenths(events: list[tuple[float, int]], total: int) -> float:
     >>> tenths([(float(i), 1) for i in range(91)] + [(90 + 2.0 * i, 1) for i in range(1, 10)], 100)
     0.5...
     """
-    times, done = [], 0
+    times: list[float] = []
+    done = 0
     for when, n in events:
         done += n
         while len(times) < 10 and done * 10 >= total * (len(times) + 1):

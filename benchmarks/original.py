@@ -38,7 +38,8 @@ def python() -> Path:
 def drain(server: str, size: int, total: int, seconds: float) -> float:
     """Messages a second of one consumer on a backlog of *total*, in about *seconds*, from its first window on."""
     stream = f'original_{size}_{next(_trials)}'
-    command = [str(python()), str(HERE / 'original_worker.py'), database_url(server, ORIGINAL_DB), stream,
+    # Not even PYTHONPATH may put the minibatch of this project in the original's place.
+    command = [str(python()), '-E', str(HERE / 'original_worker.py'), database_url(server, ORIGINAL_DB), stream,
                str(size), str(total), str(seconds)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + END_LIMIT, check=False,
