@@ -9,7 +9,7 @@ ARGS ?=
 # Tests that run at the same time: many wait for servers and leases, so one more than there are processors. With more
 # it takes as long, and what has a deadline misses it.
 JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
-# What was late on a busy machine is tried once more, and listed as RERUN; what was lost or doubled is not.
+# What was late on a busy machine is tried once more, and shown at the end; what was lost or doubled is not tried again.
 RETRY ?= --reruns 1 --rerun-except "'(lost|in_two_windows|changed|disordered|doubled|missing)': "
 
 BIN := $(VENV)/bin

@@ -153,10 +153,10 @@ def test_window_numbers_survive_a_failover(world_of_three: World, trio: Deployme
 
 @pytest.mark.parametrize(('state', 'left'), [('done', 0), ('void', 2), ('cutting', 2)])
 def test_nobody_tidies_up_after_what_a_failover_may_take_back(
-    trio: Deployment, dbname: str, state: str, left: int,
+    world_of_three: World, trio: Deployment, state: str, left: int,
 ) -> None:
     """A window has a state that only the primary knows of; who removed its messages then could not bring them back."""
-    bench = Bench(Store(connect(trio.url(dbname))), 'marked')
+    bench = Bench(Store(connect(world_of_three.url)), 'marked')
     record = bench.running(2)
     messages = bench.store.buffer
     if state == 'cutting':
